@@ -1,0 +1,49 @@
+# Each target works alone on a fresh machine; a second call installs nothing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST_ARGS ?= -n 2 --dist loadfile
+QUICKSTART := $(BIN)/phonoscope run quickstart
+BENCHMARKS = $(sort $(wildcard tests/benchmarks/bench_*.py))
+
+# What installations depend on, beside the package's own files (they are installed editable).
+RECIPE := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint bench clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+quickstart: $(VENV)/.demo  ## Run the SNR-sweep demo and print its leaderboard
+	$(QUICKSTART)
+
+test: $(VENV)/.test lint  ## Check style and types, then run all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.test  ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict
+
+bench: $(VENV)/.test  ## Measure speed and memory (prints ratios; takes minutes)
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
+clean:  ## Remove the environment, caches and build folders (never results)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find bench metrics systems leaderboards tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf bench/*.egg-info
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "phonoscope needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (make PYTHON=python3.12 names another)")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(RECIPE) | $(VENV)/pyvenv.cfg
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+# It holds everything that the demo needs too.
+$(VENV)/.test: $(RECIPE) | $(VENV)/pyvenv.cfg
+	$(PIP) -e '.[demo,dev,ray,ui]'
+	@touch $(VENV)/.demo $@
