@@ -1,0 +1,365 @@
+"""Weights of networks: which files, where they come from, whether they are the right bytes.
+
+A file is looked for in the folder `PHONOSCOPE_WEIGHTS`, then inside an installed package that
+carries it, then in the cache (`PHONOSCOPE_CACHE`, or `~/.cache/phonoscope`). Nothing is downloaded
+during a run: `phonoscope weights fetch NAME` does that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from phonoscope.errors import LicenceNotAccepted, WeightsMismatch, WeightsMissing
+from phonoscope.registry import Registry
+
+Progress: TypeAlias = Callable[[int, int], None]
+State = Literal["ok", "missing", "mismatch", "not_accepted"]
+
+BLOCK = 1 << 20
+ACCEPTED_FILE = "accepted-licences.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One file of weights.
+
+    Attributes
+    ----------
+    name : str
+        ``family/file``, as views name it.
+    file : str
+        Relative path inside the weights folder and inside the cache.
+    bytes : int
+        Size; 0 where upstream publishes none.
+    sha256 : str
+        Hex digest; empty where upstream publishes none: then the user's own copy is hashed.
+    licence : str
+        In words, shown beside every number that the file made.
+    origin : str
+        Where upstream keeps it: the address of the file itself, or in words where to get it.
+    noncommercial : bool
+        Used only after `accept`.
+    package : str or None
+        ``package/resource`` of an installed package that carries the same bytes.
+    """
+
+    name: str
+    file: str
+    bytes: int
+    sha256: str
+    licence: str
+    origin: str
+    noncommercial: bool = False
+    package: str | None = None
+
+    @property
+    def family(self) -> str:
+        """The part of the name before the slash: one licence covers it."""
+        return self.name.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightStatus:
+    """A row for people: the file, where it was found, and what is wrong with it."""
+
+    weight: Weight
+    state: State
+    path: Path | None
+    message: str
+
+
+WEIGHTS: Registry[Weight] = Registry("weight")
+
+
+def register(weight: Weight, *, origin: str = __name__) -> Weight:
+    """Add a row to the table; the same row may be added again.
+
+    Raises
+    ------
+    DuplicateName
+        If another row, from another `origin`, has the name.
+    """
+    WEIGHTS.add(weight.name, weight, origin)
+    return weight
+
+
+def _dnsmos(name: str, size: int, sha256: str, *, folder: str, upstream: str) -> None:
+    root = "https://raw.githubusercontent.com/microsoft/DNS-Challenge/master/DNSMOS"
+    register(
+        Weight(
+            name=f"dnsmos/{name}",
+            file=f"dnsmos/{name}.onnx",
+            bytes=size,
+            sha256=sha256,
+            licence="MIT (speechmos wheel; upstream: code MIT, data CC-BY-4.0, files not named)",
+            origin=f"{root}/{upstream}",
+            package=f"speechmos/{folder}/{upstream.rpartition('/')[2]}",
+        )
+    )
+
+
+_dnsmos(
+    "sig_bak_ovr",
+    1157965,
+    "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd",
+    folder="dnsmos_models",
+    upstream="DNSMOS/sig_bak_ovr.onnx",
+)
+_dnsmos(
+    "model_v8",
+    224860,
+    "9246480c58567bc6affd4200938e77eef49468c8bc7ed3776d109c07456f6e91",
+    folder="dnsmos_models",
+    upstream="DNSMOS/model_v8.onnx",
+)
+_dnsmos(
+    "p_sig_bak_ovr",
+    1157962,
+    "9e3a197449ca2177f0997afec3bd6b890117ce2f17b89d6eea7fa0d47272c81c",
+    folder="pdnsmos_models",
+    upstream="pDNSMOS/sig_bak_ovr.onnx",
+)
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made or fetched again (it may not exist yet)."""
+    named = os.environ.get("PHONOSCOPE_CACHE")
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "phonoscope"
+
+
+def locate(name: str) -> Path:
+    """Return the path of a weights file whose hash is the pinned one.
+
+    Raises
+    ------
+    UnknownName
+        If no row has that name.
+    LicenceNotAccepted
+        If the weights are non-commercial and nobody accepted that.
+    WeightsMissing
+        If the file is nowhere; the message names the origin and the command that fetches it.
+    WeightsMismatch
+        If the file has another hash; the message names both.
+    """
+    weight = WEIGHTS.get(name)
+    _require_accepted(weight)
+    path = _find(weight)
+    if path is None:
+        raise WeightsMissing(_missing(weight))
+    _check(weight, path)
+    return path
+
+
+def digest(name: str) -> str:
+    """Return the sha256 that identifies a weights file.
+
+    The pinned one; where upstream publishes none, that of the copy on this machine.
+
+    Raises
+    ------
+    UnknownName, WeightsMissing
+        See `locate`; the second only for a file without a pinned hash.
+    """
+    weight = WEIGHTS.get(name)
+    return weight.sha256 or _hash(locate(name))
+
+
+def _candidates(weight: Weight) -> Iterator[Path]:
+    named = os.environ.get("PHONOSCOPE_WEIGHTS")
+    if named:
+        yield Path(named).expanduser() / weight.file
+    if weight.package:
+        yield from _in_package(weight.package)
+    yield _cached(weight)
+
+
+def _in_package(resource: str) -> Iterator[Path]:
+    package, _, inside = resource.partition("/")
+    spec = importlib.util.find_spec(package)
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        yield Path(root) / inside
+
+
+def _cached(weight: Weight) -> Path:
+    return cache_folder() / "weights" / weight.file
+
+
+def _find(weight: Weight) -> Path | None:
+    return next((path for path in _candidates(weight) if path.is_file()), None)
+
+
+def _missing(weight: Weight) -> str:
+    looked = ", ".join(str(path) for path in _candidates(weight))
+    return (
+        f"weights {weight.name!r} are not on this machine (looked for {looked}); run "
+        f"`phonoscope weights fetch {weight.name}`, or get the file from {weight.origin} and "
+        f"put it into the folder that PHONOSCOPE_WEIGHTS names, as {weight.file}"
+    )
+
+
+_hashes: dict[tuple[str, int, int], str] = {}
+
+
+def _hash(path: Path) -> str:
+    found = path.stat()
+    key = (str(path), found.st_size, found.st_mtime_ns)
+    if key not in _hashes:
+        digester = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digester.update(block)
+        _hashes[key] = digester.hexdigest()
+    return _hashes[key]
+
+
+def _check(weight: Weight, path: Path) -> None:
+    found = _hash(path) if weight.sha256 else ""
+    if found != weight.sha256:
+        raise WeightsMismatch(
+            f"weights {weight.name!r}: {path} has sha256 {found}, but {weight.sha256} is pinned; "
+            f"delete it and run `phonoscope weights fetch {weight.name}`"
+        )
+
+
+def fetch(name: str, progress: Progress | None = None) -> Path:
+    """Download a weights file into the cache, unless a good copy is here already.
+
+    The download goes to a temporary name, its hash is checked, then it is renamed.
+
+    Parameters
+    ----------
+    name : str
+        As in `WEIGHTS`.
+    progress : callable, optional
+        Called with (bytes so far, bytes in all; 0 where unknown).
+
+    Raises
+    ------
+    UnknownName, LicenceNotAccepted
+        See `locate`.
+    WeightsMissing
+        If the origin does not answer, or is no address of a file.
+    WeightsMismatch
+        If other bytes arrived, or another copy is in the way.
+    """
+    weight = WEIGHTS.get(name)
+    _require_accepted(weight)
+    present = _find(weight)
+    if present is not None and present != _cached(weight):
+        _check(weight, present)
+        return present
+    if not weight.origin.startswith(("https://", "http://")):
+        raise WeightsMissing(f"{name!r} cannot be fetched by a command. {_missing(weight)}")
+    return _download(weight, progress)
+
+
+def _download(weight: Weight, progress: Progress | None) -> Path:
+    import pooch
+
+    pooch.get_logger().setLevel("ERROR")
+    target = _cached(weight)
+    bar: Any = _Bar(progress) if progress else False
+    try:
+        pooch.retrieve(
+            weight.origin,
+            known_hash=f"sha256:{weight.sha256}" if weight.sha256 else None,
+            fname=target.name,
+            path=target.parent,
+            downloader=pooch.HTTPDownloader(progressbar=bar, timeout=60),
+        )
+    except ValueError as error:
+        raise WeightsMismatch(f"weights {weight.name!r} from {weight.origin}: {error}") from error
+    except OSError as error:
+        raise WeightsMissing(
+            f"weights {weight.name!r} could not be fetched from {weight.origin} ({error}); "
+            f"try again, or get the file by other means and put it at {target}"
+        ) from error
+    target.chmod(0o644)
+    return target
+
+
+class _Bar:
+    """What pooch expects of a progress bar, over a plain callable."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.total = 0
+        self.done = 0
+
+    def update(self, count: int) -> None:
+        self.done += count
+        self.progress(self.done, int(self.total or 0))
+
+    def reset(self) -> None:
+        self.done = 0
+
+    def close(self) -> None:
+        pass
+
+
+def accept(name: str) -> Path:
+    """Note that the user accepts the licence of a weights file, or of a whole family.
+
+    Returns
+    -------
+    Path
+        The file that keeps the note, in the cache.
+
+    Raises
+    ------
+    UnknownName
+        If there is neither such a file nor such a family.
+    """
+    if name not in {WEIGHTS.get(known).family for known in WEIGHTS}:
+        WEIGHTS.get(name)
+    noted = cache_folder() / ACCEPTED_FILE
+    names = sorted(_noted() | {name})
+    noted.parent.mkdir(parents=True, exist_ok=True)
+    temporary = noted.with_name(f".{ACCEPTED_FILE}.{os.getpid()}")
+    temporary.write_text("".join(f"{line}\n" for line in names), encoding="utf-8")
+    temporary.replace(noted)
+    return noted
+
+
+def accepted(name: str) -> bool:
+    """Return whether a file may be used: it is free, or its licence was accepted."""
+    weight = WEIGHTS.get(name)
+    named = os.environ.get("PHONOSCOPE_ACCEPT_LICENSES", "")
+    granted = _noted() | {part.strip() for part in named.split(",")}
+    return not weight.noncommercial or bool(granted & {weight.name, weight.family})
+
+
+def _noted() -> set[str]:
+    noted = cache_folder() / ACCEPTED_FILE
+    return set(noted.read_text(encoding="utf-8").split()) if noted.is_file() else set()
+
+
+def _require_accepted(weight: Weight) -> None:
+    if not accepted(weight.name):
+        raise LicenceNotAccepted(
+            f"weights {weight.name!r} are non-commercial ({weight.licence}); if your use is "
+            f"covered, run `phonoscope weights accept {weight.family}` or set "
+            f"PHONOSCOPE_ACCEPT_LICENSES={weight.family}"
+        )
+
+
+def status() -> list[WeightStatus]:
+    """Return one row per weights file, in the order of the table."""
+    return [_status(WEIGHTS.get(name)) for name in WEIGHTS]
+
+
+def _status(weight: Weight) -> WeightStatus:
+    try:
+        return WeightStatus(weight, "ok", locate(weight.name), "")
+    except LicenceNotAccepted as error:
+        return WeightStatus(weight, "not_accepted", _find(weight), str(error))
+    except WeightsMissing as error:
+        return WeightStatus(weight, "missing", None, str(error))
+    except WeightsMismatch as error:
+        return WeightStatus(weight, "mismatch", _find(weight), str(error))
