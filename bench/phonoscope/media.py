@@ -34,7 +34,7 @@ from phonoscope.errors import (
     NonfiniteAudio,
     NoVideoStream,
 )
-from phonoscope.types import Audio, Clip, Frames, Window, fingerprint
+from phonoscope.types import Audio, Clip, Effect, Frames, Window, fingerprint
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -171,7 +171,7 @@ def read_audio(clip: Clip, *, rate: int) -> Audio:
     """
     sound = _decode(clip.path)
     if clip.effect:
-        sound = clip.effect.apply(resample(sound, clip.effect.rate))
+        sound = _apply(clip.effect, sound, clip.path)
     sound = resample(sound, rate)
     return _cut(sound, clip.window, clip.path) if clip.window else sound
 
@@ -183,6 +183,13 @@ def resample(sound: Audio, rate: int) -> Audio:
     import soxr
 
     return Audio(soxr.resample(sound.samples, sound.rate, rate, quality="HQ"), rate)
+
+
+def _apply(effect: Effect, sound: Audio, path: str) -> Audio:
+    try:
+        return effect.apply(resample(sound, effect.rate))
+    except ClipError as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
 def _cut(sound: Audio, window: Window, path: str) -> Audio:
