@@ -1,8 +1,7 @@
 """What every speech metric sees: sound at 16 kHz that is neither silent nor too short.
 
-The guards and their order are those of the speech specification: finite, not empty, not silent, long
-enough; then, for metrics with a reference, comparable in length. They run before any network or
-C code does.
+The guards come in a fixed order: finite, not empty, not silent, long enough; then, for metrics with
+a reference, comparable in length. They run before any network or C code does.
 """
 
 from __future__ import annotations

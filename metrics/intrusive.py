@@ -1,0 +1,194 @@
+"""Metrics that compare generated speech with the reference, sample by sample in time.
+
+All see both clips at 16 kHz, cut to the shorter (`n_trimmed` samples are lost, at most 0.5 s). For
+speech that was generated from lips alone they lie near their floor whatever the quality.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phonoscope.errors import NonfiniteOutput, NoUtterances, SilentReference, TooLong, TooShort
+from phonoscope.metrics.speech import RATE, matched, speech16k
+from phonoscope.plugins import metric
+from phonoscope.types import Audio, Record
+
+CLAMP_DB = 100.0
+LONGEST_PESQ = 60 * RATE
+
+
+def sdr(
+    generated: NDArray[np.float64], reference: NDArray[np.float64], *, zero_mean: bool = False
+) -> float:
+    """Return the scale-invariant signal-to-distortion ratio of two vectors, in dB.
+
+    Parameters
+    ----------
+    generated, reference : ndarray of float64, shape (n,)
+    zero_mean : bool
+        Remove both means first. Another number: `si_sdr` does not.
+
+    Returns
+    -------
+    float
+        Not clamped: +inf for a multiple of the reference, -inf for something orthogonal to it.
+
+    Raises
+    ------
+    SilentReference
+        If the reference is zero.
+
+    Notes
+    -----
+    Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019, eq. 2.
+    """
+    if zero_mean:
+        generated, reference = generated - generated.mean(), reference - reference.mean()
+    energy = float(reference @ reference)
+    if energy == 0:
+        raise SilentReference("silent_reference: the reference is zero")
+    target = (float(generated @ reference) / energy) * reference
+    error = generated - target
+    with np.errstate(divide="ignore"):
+        return float(10 * np.log10(target @ target) - 10 * np.log10(error @ error))
+
+
+@metric(
+    unit="dB",
+    better="higher",
+    label="SI-SDR",
+    ideal=CLAMP_DB,
+    generated=speech16k,
+    reference=speech16k,
+)
+def si_sdr(generated: Audio, reference: Audio) -> Record:
+    """Scale-invariant signal-to-distortion ratio, without mean removal.
+
+    Float64, clamped to [-100, 100] dB and flagged `clamped` there: an exact multiple of the
+    reference has 100. Le Roux et al., ICASSP 2019, eq. 2.
+    """
+    g, r, n_trimmed = matched(generated, reference)
+    value = sdr(g, r)
+    flags = ("clamped",) if abs(value) >= CLAMP_DB else ()
+    return Record(float(np.clip(value, -CLAMP_DB, CLAMP_DB)), flags, {"n_trimmed": n_trimmed})
+
+
+@metric(
+    unit="MOS-LQO",
+    better="higher",
+    label="PESQ (wb)",
+    ideal=4.643888,
+    generated=speech16k,
+    reference=speech16k,
+)
+def pesq_wb(generated: Audio, reference: Audio) -> Record:
+    """Wide-band PESQ (ITU-T P.862.2), about 1.0 to 4.64; a gain on either side does not matter.
+
+    Raises `NoUtterances` where no speech is found in the reference and `TooLong` over 60 s. Not
+    monotonic below about -15 dB SNR.
+    """
+    return _pesq(generated, reference, "wb")
+
+
+@metric(
+    unit="MOS-LQO",
+    better="higher",
+    label="PESQ (nb)",
+    ideal=4.548638,
+    generated=speech16k,
+    reference=speech16k,
+)
+def pesq_nb(generated: Audio, reference: Audio) -> Record:
+    """Narrow-band PESQ (ITU-T P.862) of 16 kHz input, about 1.0 to 4.55.
+
+    Raises as `pesq_wb`.
+    """
+    return _pesq(generated, reference, "nb")
+
+
+def _pesq(generated: Audio, reference: Audio, band: Literal["wb", "nb"]) -> Record:
+    from pesq import BufferTooShortError, NoUtterancesError, pesq
+
+    g, r, n_trimmed = matched(generated, reference)
+    if len(r) > LONGEST_PESQ:
+        raise TooLong(f"too_long: {len(r) / RATE:.1f} s, PESQ takes {LONGEST_PESQ // RATE} s")
+    try:
+        value = pesq(RATE, r, g, band)
+    except NoUtterancesError:
+        raise NoUtterances("no_utterances: PESQ finds no speech in the reference") from None
+    except BufferTooShortError:
+        raise TooShort(f"too_short: {len(r) / RATE:.2f} s, PESQ needs 0.25 s") from None
+    return Record(_finite(value, f"PESQ {band}"), info={"n_trimmed": n_trimmed})
+
+
+@metric(
+    unit="-",
+    better="higher",
+    label="STOI",
+    ideal=1.0,
+    decimals=3,
+    generated=speech16k,
+    reference=speech16k,
+)
+def stoi(generated: Audio, reference: Audio) -> Record:
+    """Short-time objective intelligibility, about -0.2 to 1.
+
+    Taal et al., IEEE TASLP 2011. Raises `TooShort` where fewer than 30 frames of 25.6 ms are left
+    once those 40 dB below the reference's loudest are removed (about 0.45 s of continuous speech).
+    """
+    return _stoi(generated, reference, extended=False)
+
+
+@metric(
+    unit="-",
+    better="higher",
+    label="ESTOI",
+    ideal=1.0,
+    decimals=3,
+    generated=speech16k,
+    reference=speech16k,
+)
+def estoi(generated: Audio, reference: Audio) -> Record:
+    """Short-time objective intelligibility, extended (ESTOI), about -0.2 to 1.
+
+    Jensen and Taal, IEEE TASLP 2016. The tiny noise that it adds is drawn with seed 0; NumPy's
+    global generator is left as it was. Raises as `stoi`.
+    """
+    return _stoi(generated, reference, extended=True)
+
+
+def _stoi(generated: Audio, reference: Audio, *, extended: bool) -> Record:
+    from pystoi import stoi as intelligibility
+
+    g, r, n_trimmed = matched(generated, reference)
+    with _seeded(0), warnings.catch_warnings():
+        warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
+        try:
+            value = intelligibility(r, g, RATE, extended=extended)
+        except (RuntimeWarning, np.exceptions.AxisError):
+            raise TooShort(
+                f"too_short: {len(r) / RATE:.2f} s hold fewer than 30 frames of sound"
+            ) from None
+    return Record(_finite(value, "STOI"), info={"n_trimmed": n_trimmed})
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def _finite(value: float, what: str) -> float:
+    if not np.isfinite(value):
+        raise NonfiniteOutput(f"nonfinite_output: {what} is {value}")
+    return float(value)
