@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.stream import Stream
     from av.video.frame import VideoFrame
+    from soundfile import SoundFile
 
 Samples: TypeAlias = NDArray[np.float32]
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -53,7 +54,13 @@ BLOCK = 1 << 20
 FRESH_NS = 50_000_000  # a file this young may change again within one tick of its mtime
 SHORTFALL = 0.25  # seconds by which a clip may end before its declared end
 SAME_FPS = 0.01  # rates this near are one rate
+FRAMES_SHORT = 2.5  # the same for pictures, in frames
+EXACT = 0.02  # seconds; for sound files that state their number of samples
+UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a stream of unknown length
 STREAMED = 0x7FFF0000  # chunk sizes from here on are placeholders of writers into a pipe
+MP4_BOXES = frozenset({b"ftyp", b"moov", b"moof", b"mdat"})
+MATROSKA, MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+OGG_PAGE = 65_307  # bytes at most
 REMEDY = "make the file again, or take it out of the data set"
 
 
@@ -204,9 +211,8 @@ def _cut(sound: Audio, window: Window, path: str) -> Audio:
 
 
 def _decode(path: str) -> Audio:
-    if not _require_file(path).st_size:
-        raise DecodeError(f"{path}: the file is empty (0 bytes); {REMEDY}")
-    _require_whole_chunks(path)
+    _require_file(path)
+    _require_whole(path)
     simple = Path(path).suffix.lower() in SOUNDFILE_SUFFIXES
     sound = _decode_simple(path) if simple else _decode_container(path)
     if not len(sound.samples):
@@ -221,15 +227,24 @@ def _decode_simple(path: str) -> Audio:
     import soundfile
 
     try:
-        with soundfile.SoundFile(path) as file:
-            read = file.blocks(BLOCK, dtype="float32", always_2d=True)
-            blocks = [_mono(block.T) for block in read]
-            declared, rate = file.frames, file.samplerate
+        file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
         return _second_try(path, error)
-    sound = Audio(_join(blocks), rate)
-    _require_length(path, sound.seconds, declared / rate)
-    return sound
+    with file:
+        try:
+            samples = _join([_mono(block.T) for block in _blocks(file)])
+        except soundfile.LibsndfileError as error:
+            raise DecodeError(f"{path}: cannot be decoded ({error}); {REMEDY}") from error
+        slack = SHORTFALL if file.format == "MP3" else EXACT
+        declared = 0 if file.frames >= UNKNOWN_FRAMES else file.frames
+        _require_length(path, len(samples) / file.samplerate, declared / file.samplerate, slack)
+        return Audio(samples, file.samplerate)
+
+
+def _blocks(file: SoundFile) -> Iterator[Samples]:
+    # Not `SoundFile.blocks`: where the file ends early, that hands out stale memory.
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        yield block
 
 
 def _second_try(path: str, error: Exception) -> Audio:
@@ -251,7 +266,7 @@ def _decode_container(path: str) -> Audio:
         if len(rates) > 1:
             raise DecodeError(f"{path}: the sample rate changes within the stream; {REMEDY}")
         sound = Audio(_join(blocks), next(iter(rates), 0) or stream.rate)
-        _require_length(path, sound.seconds, _declared_seconds(stream))
+        _require_length(path, sound.seconds, _declared_seconds(stream), SHORTFALL)
         return sound
 
 
@@ -309,19 +324,18 @@ def read_frames(
     NoVideoStream
         If there is no video stream, or only a still picture.
     """
-    if not _require_file(clip.path).st_size:
-        raise DecodeError(f"{clip.path}: the file is empty (0 bytes); {REMEDY}")
-    _require_whole_chunks(clip.path)
+    _require_file(clip.path)
+    _require_whole(clip.path)
     with _opened(clip.path) as container:
         stream = _moving(container, clip.path)
         stated = float(stream.average_rate or stream.guessed_rate or 25)
         timed = _timed(_frames_of(container, stream, clip.path), stated)
-        times, kept = _collect(timed, clip.window, (width, height))
+        times, end, kept = _collect(timed, clip.window, (width, height))
         if not times:
             raise DecodeError(f"{clip.path}: no picture can be decoded; {REMEDY}")
         native = _native_rate(times, stated)
-        seconds = times[-1] - times[0] + 1 / native
-        _require_length(clip.path, seconds, _declared_seconds(stream))
+        seconds = max(end, times[-1] + 1 / native) - times[0]
+        _require_length(clip.path, seconds, _declared_seconds(stream), FRAMES_SHORT / native)
     chosen, rate = _choose(np.asarray(times) - times[0], native, fps, clip.window)
     if not len(chosen):
         raise DecodeError(f"{clip.path}: no picture within {clip.window}; correct the window")
@@ -348,20 +362,24 @@ def _timed(frames: Iterable[VideoFrame], stated: float) -> Iterator[tuple[float,
         yield (i / stated if frame.time is None else frame.time), frame
 
 
+def _end(moment: float, frame: VideoFrame) -> float:
+    return moment + float((frame.duration or 0) * (frame.time_base or 0))
+
+
 def _collect(
     timed: Iterable[tuple[float, VideoFrame]],
     window: Window | None,
     size: tuple[int | None, int | None],
-) -> tuple[list[float], dict[int, Pixels]]:
-    """List the times of all frames; keep pixels of the window and of the frames beside it."""
+) -> tuple[list[float], float, dict[int, Pixels]]:
+    """Return the times of all frames, the end, and the pixels of the window and just beside it."""
     start, stop = (window.start, window.stop) if window else (-np.inf, np.inf)
     times: list[float] = []
     kept: dict[int, Pixels] = {}
     before: tuple[int, VideoFrame] | None = None
-    done = False
+    done, end = False, 0.0
     for i, (moment, frame) in enumerate(timed):
         times.append(moment)
-        since = moment - times[0]
+        since, end = moment - times[0], _end(moment, frame)
         if since < start:
             before = i, frame
         elif not done:
@@ -371,7 +389,7 @@ def _collect(
             done = since >= stop
     if before and not kept:
         kept[before[0]] = _pixels(before[1], size)
-    return times, kept
+    return times, end, kept
 
 
 def _pixels(frame: VideoFrame, size: tuple[int | None, int | None]) -> Pixels:
@@ -456,7 +474,8 @@ def _opened(path: str) -> Iterator[InputContainer]:
                 raise DecodeError(f"{path}: neither sound nor pictures inside; {REMEDY}")
             yield container
     except (av.FFmpegError, ValueError) as error:
-        raise DecodeError(f"{path}: cannot be decoded ({error}); {REMEDY}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DecodeError(f"{path}: cannot be decoded ({reason}); {REMEDY}") from error
 
 
 def _frames_of(container: InputContainer, stream: Any, path: str) -> Iterator[Any]:
@@ -481,34 +500,94 @@ def _declared_seconds(stream: Stream) -> float:
         return 0.0
 
 
-def _require_length(path: str, seconds: float, declared: float) -> None:
-    if seconds < declared - SHORTFALL:
+def _require_length(path: str, seconds: float, declared: float, slack: float) -> None:
+    if seconds < declared - slack:
         raise DecodeError(
             f"{path}: cut off: {seconds:.3f} s of {declared:.3f} s can be decoded; {REMEDY}"
         )
 
 
-def _require_whole_chunks(path: str) -> None:
-    """Refuse a RIFF file (wav, avi) whose sound or pictures end after the file does."""
+def _require_whole(path: str) -> None:
+    """Refuse a file that ends before its own container says it does."""
     with _readable(path) as file:
-        if file.read(4) != b"RIFF":
-            return
         length = os.fstat(file.fileno()).st_size
-        for name, start, size in _chunks(file, length):
-            if name in (b"data", b"LIST") and size < STREAMED and start + size > length:
-                raise DecodeError(
-                    f"{path}: cut off: {length - start} of {size} bytes are there; {REMEDY}"
-                )
+        end = _promised_end(file, length)
+    if not length:
+        raise DecodeError(f"{path}: the file is empty (0 bytes); {REMEDY}")
+    if end > length:
+        raise DecodeError(
+            f"{path}: cut off: {length} bytes are there, at least {end} belong to it; {REMEDY}"
+        )
 
 
-def _chunks(file: BinaryIO, length: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (name, start, size) of the chunks of a RIFF file."""
+def _promised_end(file: BinaryIO, length: int) -> int:
+    """Return where the container says that it ends at the earliest; 0 where it does not say."""
+    magic = file.read(12)
+    if magic[:4] == b"RIFF":
+        sizes = _riff_chunks(file, length)
+        return max((end for name, end in sizes if name in (b"data", b"LIST")), default=0)
+    if magic[4:8] in MP4_BOXES:
+        sizes = _mp4_boxes(file, length)
+        return max((end for name, end in sizes if name in MP4_BOXES), default=0)
+    if magic[:4] == MATROSKA:
+        return _matroska_end(file)
+    return _ogg_end(file, length) if magic[:4] == b"OggS" else 0
+
+
+def _riff_chunks(file: BinaryIO, length: int) -> Iterator[tuple[bytes, int]]:
+    """Yield (name, end) of the chunks of a wav or avi file."""
     start = 12
     while start + 8 <= length:
         file.seek(start)
         name, size = struct.unpack("<4sI", file.read(8))
-        yield name, start + 8, size
-        start += 8 + size + size % 2
+        start += 8 + size
+        yield name, start if size < STREAMED else 0
+        start += size % 2
+
+
+def _mp4_boxes(file: BinaryIO, length: int) -> Iterator[tuple[bytes, int]]:
+    """Yield (name, end) of the outermost boxes; size 0 means up to the end, 1 a 64-bit size."""
+    start = 0
+    while start + 16 <= length:
+        file.seek(start)
+        size, name, large = struct.unpack(">I4sQ", file.read(16))
+        size = large if size == 1 else size or length - start
+        if size < 8:
+            return
+        start += size
+        yield name, start
+
+
+def _matroska_end(file: BinaryIO) -> int:
+    """Return the end of the segment of an mkv or webm file; 0 where it was written as a stream."""
+    file.seek(4)
+    file.seek(_matroska_number(file), os.SEEK_CUR)
+    if file.read(4) != MATROSKA_SEGMENT:
+        return 0
+    size = _matroska_number(file)
+    return file.tell() + size if size >= 0 else 0
+
+
+def _matroska_number(file: BinaryIO) -> int:
+    """Read a number whose leading zero bits count its further bytes; -1 is "unknown"."""
+    first = (file.read(1) or b"\0")[0]
+    further = 8 - first.bit_length()
+    value = int.from_bytes(bytes([first]) + file.read(further), "big")
+    unknown = (1 << 7 * (further + 1)) - 1
+    value &= unknown
+    return -1 if value == unknown else value
+
+
+def _ogg_end(file: BinaryIO, length: int) -> int:
+    """Return the end of the last page; one byte more where that page is not marked as the last."""
+    start = max(0, length - OGG_PAGE)
+    file.seek(start)
+    tail = file.read()
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return length + 1
+    end = length - len(page) + 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return max(end, length if page[5] & 4 else length + 1)
 
 
 # Writing
