@@ -1,0 +1,317 @@
+"""Assemble: from a protocol and its store to the leaderboard. Measures nothing."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from phonoscope import reproduce, stats, weights
+from phonoscope.leaderboard import Cell, Column, Leaderboard, Row, SampleValue
+from phonoscope.measure import Plan, Planner, outcome_of
+from phonoscope.plugins import METRICS, Metric
+from phonoscope.protocol import Protocol
+from phonoscope.store import RunStore
+from phonoscope.types import (
+    Clip,
+    Estimate,
+    Failure,
+    Outcome,
+    Ratio,
+    Record,
+    Scalar,
+    Unsupported,
+    Value,
+)
+
+PACKAGES = ("phonoscope", "numpy", "scipy", "soundfile", "soxr", "av")
+LOSSY = (".mp4", ".m4a", ".mp3", ".ogg", ".aac", ".opus", ".webm", ".mpg", ".avi", ".mkv")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the board with everything behind it."""
+
+    plan: Plan
+    outcomes: Mapping[str, tuple[Outcome | None, ...]]
+    estimates: Mapping[str, Estimate]
+
+    @property
+    def kind(self) -> str:
+        """`system`, `reference` or `control`."""
+        return self.plan.spec.entry.kind
+
+
+def lines(planner: Planner) -> Iterator[Line]:
+    """Yield every row of the protocol, from what the store holds."""
+    for spec in planner.protocol.runs():
+        plan = planner.plan(spec)
+        outcomes = {
+            metric.name: _outcomes(plan.cells[metric.name], planner.store)
+            for metric in planner.protocol.metrics
+        }
+        groups = [sample.group for sample in plan.samples]
+        estimates = {
+            metric.name: estimate(metric, outcomes[metric.name], groups)
+            for metric in planner.protocol.metrics
+        }
+        yield Line(plan, outcomes, estimates)
+
+
+def _outcomes(cells: Sequence[Any], store: RunStore) -> tuple[Outcome | None, ...]:
+    keys = [cell if isinstance(cell, str) else "" for cell in cells]
+    rows = store.records.fetch(keys)
+    return tuple(
+        (outcome_of(row) if row else None) if isinstance(cell, str) else cell
+        for cell, row in zip(cells, rows, strict=True)
+    )
+
+
+def estimate(
+    metric: Metric, outcomes: Sequence[Outcome | None], groups: Sequence[str]
+) -> Estimate:
+    """Aggregate one metric over the samples of one row."""
+    good = [(o.value, g) for o, g in zip(outcomes, groups, strict=True) if isinstance(o, Record)]
+    result = stats.estimate(
+        [value for value, _ in good],
+        [group for _, group in good],
+        aggregate=metric.aggregate,
+        n_failed=sum(isinstance(outcome, Failure) for outcome in outcomes),
+        n_unsupported=sum(isinstance(outcome, Unsupported) for outcome in outcomes),
+    )
+    if any(outcome is None for outcome in outcomes):
+        result = replace(result, flags=(*result.flags, "not_run"))
+    return result
+
+
+def leaderboard(planner: Planner, found: Sequence[Line] | None = None) -> Leaderboard:
+    """Return the board of a protocol from its store."""
+    protocol, rows = planner.protocol, list(lines(planner) if found is None else found)
+    ranks = _ranks(protocol, rows)
+    return Leaderboard(
+        title=protocol.spec.title or protocol.spec.name,
+        description=protocol.spec.description,
+        protocol=protocol.spec.name,
+        task=protocol.spec.task,
+        columns=tuple(_columns(planner)),
+        rows=tuple(_row(planner, line, ranks.get(number, {})) for number, line in enumerate(rows)),
+        published=_published(protocol),
+        provenance=provenance(protocol),
+        notes=tuple(_notes(planner)),
+    )
+
+
+def _published(protocol: Protocol) -> tuple[reproduce.Published, ...]:
+    path = protocol.path.parent / "published.csv" if protocol.path else None
+    return reproduce.read_published(path) if path and path.is_file() else ()
+
+
+def _columns(planner: Planner) -> Iterator[Column]:
+    for metric in planner.protocol.metrics:
+        failure = planner.unavailable.get(metric.name)
+        yield Column(
+            metric=metric.name,
+            label=metric.label,
+            unit=metric.unit,
+            better=metric.better,
+            decimals=metric.decimals,
+            ideal=metric.ideal,
+            encoder=metric.encoder,
+            version=metric.version,
+            recipe=recipe(metric),
+            unavailable=f"{failure.code}: {failure.error}" if failure else "",
+        )
+    for name in planner.protocol.spec.planned:
+        if name in METRICS:
+            metric = METRICS.get(name)
+            yield Column(name, metric.label, metric.unit, metric.better, planned=True)
+        else:
+            yield Column(name, name, "-", "higher", planned=True)
+
+
+def recipe(metric: Metric) -> dict[str, Any]:
+    """Return how the metric's numbers are made: views, packages, weights, aggregate."""
+    rows = [weights.WEIGHTS.get(name) for name in metric.weights]
+    return {
+        "metric_version": metric.version,
+        "aggregate": metric.aggregate.name,
+        "views": {role: _chain(item) for role, item in metric.views.items()},
+        "packages": versions(metric.packages),
+        "weights": [
+            {"name": row.name, "sha256": row.sha256, "licence": row.licence} for row in rows
+        ],
+    }
+
+
+def _chain(view: Any) -> str:
+    return " <- ".join(f"{link} v{link.version}" for link in view.chain())
+
+
+@functools.cache
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        owners = importlib.metadata.packages_distributions().get(name, [])
+        return importlib.metadata.version(owners[0]) if owners else "absent"
+
+
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """Return the installed version of each package."""
+    return {name: _version(name) for name in sorted(set(names))}
+
+
+def provenance(protocol: Protocol) -> dict[str, Any]:
+    """Return what decides the board's numbers, besides the metrics' recipes: no dates, no times."""
+    spec = protocol.spec
+    return {
+        "protocol": spec.name,
+        "task": spec.task,
+        "packages": versions(PACKAGES),
+        "datasets": {item.name: item.revision for item in protocol.datasets},
+        "seeds": list(spec.seeds),
+        "window": spec.window if isinstance(spec.window, str) else list(spec.window or ()),
+        "mixing": spec.mixing.model_dump() if "snr_db" in spec.conditions else {},
+        "max_failed": spec.max_failed,
+        "interval": "95 % percentile bootstrap over groups, 2000 draws, seed 0",
+    }
+
+
+def _notes(planner: Planner) -> Iterator[str]:
+    for event in planner.store.set_aside:
+        yield f"A part of the store was set aside: {event.reason}."
+    for metric in planner.protocol.metrics:
+        if metric.name in planner.unavailable:
+            yield f"{metric.name} is unavailable here: {planner.unavailable[metric.name].error}"
+
+
+def _row(planner: Planner, line: Line, ranks: Mapping[str, tuple[int, int]]) -> Row:
+    spec, plan = line.plan.spec, line.plan
+    cells = {
+        metric.name: _cell(metric, line, ranks.get(metric.name))
+        for metric in planner.protocol.metrics
+    }
+    failures = tuple(
+        (sample.id, made.code, made.error)
+        for sample, made in zip(plan.samples, plan.made, strict=True)
+        if isinstance(made, Failure)
+    )
+    return Row(
+        system=spec.entry.name,
+        dataset=spec.dataset.name,
+        dataset_revision=spec.dataset.revision,
+        condition=spec.condition,
+        seed=spec.seed,
+        kind=spec.entry.kind,
+        n_total=len(plan.samples),
+        cells=cells,
+        marks=tuple(_marks(planner, line)),
+        trained_on=spec.entry.trained_on,
+        encoders=spec.entry.encoders,
+        generation_failures=failures,
+    )
+
+
+def _marks(planner: Planner, line: Line) -> Iterator[str]:
+    made = [item for item in line.plan.made if isinstance(item, Clip)]
+    if any(Path(clip.path).suffix.lower() in LOSSY for clip in made):
+        yield "lossy"
+    if any(result.n_failed for result in line.estimates.values()):
+        yield "incomplete"
+    if line.kind == "system" and not _ranked(planner.protocol, line):
+        yield "not_ranked"
+
+
+def _ranked(protocol: Protocol, line: Line) -> bool:
+    worst = max((result.n_failed for result in line.estimates.values()), default=0)
+    return line.kind == "system" and worst <= protocol.spec.max_failed
+
+
+def _cell(metric: Metric, line: Line, ranks: tuple[int, int] | None) -> Cell:
+    pairs = zip(line.plan.samples, line.outcomes[metric.name], strict=True)
+    samples = tuple(
+        _sample_value(sample.id, sample.group, outcome)
+        for sample, outcome in pairs
+        if outcome is not None
+    )
+    result = line.estimates[metric.name]
+    marks = ("leakage",) if metric.encoder in line.plan.spec.entry.encoders else ()
+    return Cell(result if samples else None, samples, ranks, marks)
+
+
+def _sample_value(sample: str, group: str, outcome: Outcome) -> SampleValue:
+    if isinstance(outcome, Failure):
+        return SampleValue(sample, group, None, "failed", outcome.code, outcome.error)
+    if isinstance(outcome, Unsupported):
+        return SampleValue(sample, group, None, "unsupported", outcome.code, outcome.error)
+    return SampleValue(sample, group, scalar(outcome.value), "ok", flags=outcome.flags)
+
+
+def scalar(value: Value) -> float | None:
+    """Return one number for a record, or None where only the aggregate has one."""
+    if isinstance(value, tuple):
+        return None
+    if isinstance(value, Ratio):
+        return value.numerator / value.denominator if value.denominator else None
+    return float(value)
+
+
+def values(line: Line, metric: str) -> dict[str, Value]:
+    """Return the measured values of a row by sample."""
+    pairs = zip(line.plan.samples, line.outcomes[metric], strict=True)
+    return {sample.id: outcome.value for sample, outcome in pairs if isinstance(outcome, Record)}
+
+
+def _ranks(
+    protocol: Protocol, rows: Sequence[Line]
+) -> dict[int, dict[str, tuple[int, int]]]:
+    """Return rank ranges by row number and metric: systems of one table, on the same samples."""
+    tables: dict[tuple[Any, ...], list[int]] = {}
+    for number, line in enumerate(rows):
+        if _ranked(protocol, line):
+            spec = line.plan.spec
+            table = (spec.dataset.name, spec.condition.axes, spec.seed)
+            tables.setdefault(table, []).append(number)
+    ranks: dict[int, dict[str, tuple[int, int]]] = {}
+    for numbers in tables.values():
+        for metric in protocol.metrics:
+            for number, found in _table_ranks(metric, rows, numbers).items():
+                ranks.setdefault(number, {})[metric.name] = found
+    return ranks
+
+
+def _table_ranks(
+    metric: Metric, rows: Sequence[Line], numbers: Sequence[int]
+) -> dict[int, tuple[int, int]]:
+    measured = {n: values(rows[n], metric.name) for n in numbers}
+    measured = {n: found for n, found in measured.items() if found}
+    same = len({tuple(found) for found in measured.values()}) == 1
+    if len(measured) < 2 or not same or not metric.aggregate.linear:
+        return {}
+    first = next(iter(measured))
+    groups = {sample.id: sample.group for sample in rows[first].plan.samples}
+    ordered = [groups[sample] for sample in measured[first]]
+    names = {str(n): list(found.values()) for n, found in measured.items()}
+    found = stats.rank_ranges(
+        list(names), stats.pairwise(names, ordered, aggregate=metric.aggregate), metric.better
+    )
+    return {int(name): span for name, span in found.items()}
+
+
+def parameters(line: Line) -> dict[str, Scalar]:
+    """Return the system's parameters as flat text, for trackers."""
+    return {name: str(value) for name, value in line.plan.spec.entry.params.items()}
+
+
+def worst_failures(found: Sequence[Line]) -> int:
+    """Return how many cells of all rows failed."""
+    return sum(result.n_failed for line in found for result in line.estimates.values())
+
+
+def finite(value: float) -> float | None:
+    """Return the value, or None for NaN and infinities."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,489 @@
+"""The command line. Every command is a few lines over a function of the package."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from phonoscope.errors import PhonoscopeError, UserError
+
+FAILED = 4
+INTERNAL = 70
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="The evaluation and benchmark harness for audio-visual generation.",
+)
+weights_app = typer.Typer(no_args_is_help=True, help="List, fetch and accept network weights.")
+app.add_typer(weights_app, name="weights")
+
+PluginFiles = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="Python file with further plugins; repeatable.")
+]
+Store = Annotated[
+    str | None, typer.Option("--store", help="Folder or URL of results; runs/<protocol> by default.")
+]
+EngineName = Annotated[str, typer.Option(help="serial, processes or ray.")]
+Workers = Annotated[int | None, typer.Option(help="Worker processes; all cores by default.", min=1)]
+Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1.")]
+Limit = Annotated[int | None, typer.Option(help="Only the first samples of each data set.", min=1)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and failures.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.excepthook = _brief
+    app()
+
+
+def _brief(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an error as one message, and its traceback only after `--debug`."""
+    if _debug:
+        sys.__excepthook__(kind, error, trace)
+    elif isinstance(error, PhonoscopeError):
+        _complain(str(error))
+    elif isinstance(error, KeyboardInterrupt):
+        _complain("stopped; run the same command again, it resumes")
+    elif isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    else:
+        _complain(f"internal error: {kind.__name__}: {error}; `phonoscope --debug ...` shows where")
+    known = {KeyboardInterrupt: 130, BrokenPipeError: 0}
+    sys.exit(2 if isinstance(error, PhonoscopeError) else known.get(kind, INTERNAL))
+
+
+_debug = False
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {escape(text)}")
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+    if version:
+        import phonoscope
+
+        print(f"phonoscope {phonoscope.__version__}")
+        raise typer.Exit
+
+
+@app.command("list")
+def list_plugins(
+    kind: Annotated[str, typer.Argument(help="metrics, systems, datasets, boards, views")] = "metrics",
+    plugin: PluginFiles = None,
+    as_json: AsJson = False,
+) -> None:
+    """List plugins.
+
+    Examples: `phonoscope list metrics`, `phonoscope list systems --plugin mine.py`
+    """
+    from phonoscope import catalogue
+
+    _discover(plugin)
+    heads, rows = catalogue.listing(kind)
+    if as_json:
+        print(json.dumps([dict(zip(heads, row, strict=True)) for row in rows], indent=2))
+    else:
+        _print_table(heads, rows)
+
+
+@app.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="A metric, system, data set, view or board.")],
+    plugin: PluginFiles = None,
+) -> None:
+    """Show one plugin's card: definition, source, views, weights, licence.
+
+    Example: `phonoscope describe pesq_wb`
+    """
+    from phonoscope import catalogue
+
+    _discover(plugin)
+    print(catalogue.card(name))
+
+
+@app.command()
+def run(
+    protocol: Annotated[str, typer.Argument(help="A protocol file, or the name of a board.")],
+    store: Store = None,
+    engine: EngineName = "processes",
+    workers: Workers = None,
+    device: Device = "cpu",
+    limit: Limit = None,
+    plugin: PluginFiles = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cells and what the store has; run nothing.")
+    ] = False,
+    tracking: Annotated[
+        str | None,
+        typer.Option(help="MLflow tracking URI; a sqlite file in the store by default; `none`."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a protocol and print its leaderboard. A second run resumes.
+
+    Examples: `phonoscope run quickstart`, `phonoscope run my/protocol.yaml --store runs/mine`
+    """
+    from phonoscope import protocol as protocols
+    from phonoscope import runner
+
+    _discover(plugin)
+    found = protocols.load(protocol, limit=limit)
+    opened = runner.open_store(store, found, [_listener(quiet)])
+    if dry_run:
+        _print_progress(runner.status(found, opened))
+        return
+    runner.remember_source(opened, protocol, limit=limit, plugins=plugin or [])
+    board = runner.run(
+        found,
+        opened,
+        engine=engine,
+        workers=workers,
+        device=device,
+        listeners=[_listener(quiet), *_tracker(opened, tracking)],
+    )
+    _print_board(board)
+    _print_places(opened, tracking)
+    raise typer.Exit(FAILED if runner.too_many_failures(board, found) else 0)
+
+
+@app.command()
+def score(
+    generated: Annotated[Path, typer.Argument(help="Folder of generated clips.")],
+    reference: Annotated[Path | None, typer.Option(help="Folder of true clips.")] = None,
+    metrics: Annotated[str, typer.Option(help="Names, separated by commas.")] = "dnsmos_p808",
+    transcripts: Annotated[
+        Path | None, typer.Option(help="Lines of sample<TAB>text, for word error rates.")
+    ] = None,
+    task: Annotated[str, typer.Option(help="lip2speech, video2audio or talking_face")] = "lip2speech",
+    output: Annotated[Path | None, typer.Option(help="Write one CSV row per sample, metric.")] = None,
+    as_json: AsJson = False,
+    store: Annotated[str | None, typer.Option(help="Keep results there, so that it resumes.")] = None,
+    engine: EngineName = "processes",
+    workers: Workers = None,
+    device: Device = "cpu",
+    plugin: PluginFiles = None,
+    quiet: Quiet = False,
+) -> None:
+    """Score a folder against a folder: one table, no protocol.
+
+    Example: `phonoscope score out/ --reference clean/ --metrics pesq_wb,estoi,dnsmos_p808`
+
+    Exit code 0 where every sample was measured, 4 where some failed.
+    """
+    from phonoscope import scoring
+
+    found = scoring.scores(
+        generated,
+        reference,
+        metrics=[name.strip() for name in metrics.split(",") if name.strip()],
+        task=task,
+        transcripts=transcripts,
+        store=store,
+        engine=engine,
+        workers=workers,
+        device=device,
+        plugin_files=plugin or [],
+        listeners=[_listener(quiet)],
+    )
+    if output:
+        _write_text(output, scoring.to_csv(found))
+    print(scoring.to_json(found)) if as_json else _print_scores(found)
+    raise typer.Exit(FAILED if found.failed else 0)
+
+
+@app.command()
+def status(
+    source: Annotated[str, typer.Argument(help="A store, a protocol file, or a board's name.")],
+    store: Store = None,
+    plugin: PluginFiles = None,
+) -> None:
+    """Show how far a run has come. Measures nothing.
+
+    Example: `phonoscope status runs/quickstart`
+    """
+    from phonoscope import runner
+
+    _discover(plugin)
+    found, opened = runner.reopen(source, store)
+    _print_progress(runner.status(found, opened))
+    for event in opened.set_aside:
+        _complain(f"set aside {event.path}: {event.reason}")
+
+
+@app.command()
+def board(
+    source: Annotated[str, typer.Argument(help="A store, a protocol file, or a board's name.")],
+    store: Store = None,
+    output: Annotated[Path | None, typer.Option(help="Folder; <store>/board by default.")] = None,
+    formats: Annotated[str, typer.Option(help="Of html, md, tex, csv, json.")] = "html,md,tex,csv,json",
+    plugin: PluginFiles = None,
+) -> None:
+    """Render the leaderboard of what a store holds. Measures nothing.
+
+    Example: `phonoscope board runs/quickstart --output site --formats html`
+    """
+    from phonoscope import runner
+    from phonoscope.leaderboard import render
+
+    _discover(plugin)
+    found, opened = runner.reopen(source, store)
+    made = runner.board(found, opened)
+    _print_board(made)
+    folder = output or Path(opened.local or ".") / "board"
+    for path in render(made, folder, formats=tuple(formats.split(","))):
+        print(path)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A store, or a system of --store.")],
+    b: Annotated[str, typer.Argument(help="Another store, or another system.")],
+    store: Store = None,
+    metrics: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
+    as_json: AsJson = False,
+    plugin: PluginFiles = None,
+) -> None:
+    """Compare two runs, or two systems of one run, sample by sample.
+
+    Examples: `phonoscope compare runs/main runs/branch`,
+    `phonoscope compare spectral_gate noisy --store runs/quickstart`
+
+    Differences are A minus B with 95 % intervals by the paired cluster bootstrap; p-values are Holm's.
+    """
+    from phonoscope import comparing
+
+    _discover(plugin)
+    wanted = [name for name in metrics.split(",") if name]
+    rows = comparing.compare(a, b, store=store, metrics=wanted)
+    if as_json:
+        print(comparing.to_json(rows))
+    else:
+        _print_table(comparing.HEADS, [row.cells() for row in rows])
+
+
+@app.command()
+def gate(
+    source: Annotated[
+        str | None, typer.Argument(help="The run's store; runs/<protocol of the baseline> if absent.")
+    ] = None,
+    baseline: Annotated[Path, typer.Option(help="JSON file kept in your repository.")] = Path(
+        "baseline.json"
+    ),
+    margin: Annotated[
+        list[str] | None,
+        typer.Option(help="How much a metric may lose: pesq_wb=0.05; repeatable; the name may be *."),
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the baseline from this run instead of judging.")
+    ] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit XML report.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the Markdown summary.")] = None,
+    plugin: PluginFiles = None,
+) -> None:
+    """Compare a run with a baseline; fail on a real drop.
+
+    Examples: `phonoscope gate runs/quickstart --baseline baseline.json --write`,
+    `phonoscope gate runs/quickstart --baseline baseline.json --margin pesq_wb=0.05`
+
+    Exit codes: 0 PASS, 1 WORSE, 2 UNMEASURED, 3 INCONCLUSIVE.
+    """
+    from phonoscope import comparing
+    from phonoscope import gate as gates
+
+    _discover(plugin)
+    if write:
+        count = comparing.write_baseline(source, baseline)
+        print(f"{baseline}: {count} rows; commit it")
+        return
+    verdicts = comparing.judge(source, baseline, margins=margin or [])
+    summary = gates.to_markdown(verdicts)
+    print(summary)
+    gates.publish_summary(summary)
+    if markdown:
+        _write_text(markdown, summary)
+    if junit:
+        _write_text(junit, gates.to_junit(verdicts))
+    raise typer.Exit(gates.exit_code(verdicts))
+
+
+@app.command()
+def sync(
+    store: Annotated[Path, typer.Argument(help="The store whose results are to be sent.")],
+    tracking: Annotated[str | None, typer.Option(help="MLflow tracking URI.")] = None,
+) -> None:
+    """Send to MLflow what could not be sent during a run.
+
+    Example: `phonoscope sync runs/quickstart --tracking http://127.0.0.1:5000`
+    """
+    from phonoscope import tracking as trackers
+
+    report = trackers.sync(store, tracking)
+    print(f"sent {report.sent}, left {report.left}")
+    raise typer.Exit(1 if report.left else 0)
+
+
+@app.command()
+def doctor(plugin: PluginFiles = None) -> None:
+    """Say what is missing on this machine, and the one command that installs it."""
+    from phonoscope import catalogue
+
+    _discover(plugin)
+    heads, rows = catalogue.checkup()
+    _print_table(heads, rows)
+
+
+@weights_app.command("list")
+def list_weights(as_json: AsJson = False) -> None:
+    """List weights files: where they come from, their licence, whether they are here."""
+    from phonoscope import catalogue
+
+    _discover(None)
+    heads, rows = catalogue.weight_rows()
+    if as_json:
+        print(json.dumps([dict(zip(heads, row, strict=True)) for row in rows], indent=2))
+    else:
+        _print_table(heads, rows)
+
+
+@weights_app.command("fetch")
+def fetch_weights(names: Annotated[list[str], typer.Argument(help="Names of weights.")]) -> None:
+    """Download weights; their hashes are checked.
+
+    Example: `phonoscope weights fetch dnsmos/model_v8`
+    """
+    from phonoscope import weights
+
+    _discover(None)
+    for name in names:
+        print(weights.fetch(name))
+
+
+@weights_app.command("accept")
+def accept_licence(
+    family: Annotated[str, typer.Argument(help="Such as nisqa.")],
+) -> None:
+    """Accept the licence of non-commercial weights, once for this user.
+
+    Example: `phonoscope weights accept nisqa`
+    """
+    from phonoscope import weights
+
+    _discover(None)
+    print(f"noted in {weights.accept(family)}")
+
+
+def _discover(files: list[Path] | None) -> None:
+    from phonoscope import plugins
+
+    plugins.discover(files or [])
+
+
+def _listener(quiet: bool) -> Any:
+    from phonoscope import console
+
+    return console.listener(quiet=quiet)
+
+
+def _tracker(opened: Any, uri: str | None) -> list[Any]:
+    if uri == "none" or opened.local is None:
+        return []
+    from phonoscope import tracking
+
+    return [tracking.listener(opened.local, tracking_uri=uri, experiment=None, warn=_complain)]
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name another file") from None
+
+
+def _print_table(heads: Any, rows: Any) -> None:
+    """Print a table on a terminal, tab-separated lines elsewhere."""
+    if not sys.stdout.isatty():
+        text = io.StringIO()
+        csv.writer(text, delimiter="\t", lineterminator="\n").writerows([heads, *rows])
+        print(text.getvalue(), end="")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    Console().print(table)
+
+
+def _print_board(made: Any) -> None:
+    from phonoscope.leaderboard import to_terminal
+
+    heads, rows = to_terminal(made)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for number, head in enumerate(heads):
+        table.add_column(escape(head), justify="left" if number < 2 else "right")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    width = None if sys.stdout.isatty() else 400
+    Console(width=width, highlight=False).print(table)
+
+
+def _print_scores(found: Any) -> None:
+    from phonoscope import scoring
+
+    _print_table(scoring.HEADS, scoring.summary_rows(found))
+    for row in found.rows:
+        if row["status"] != "ok":
+            _complain(f"{row['sample']}: {row['metric']}: {row['status']}: {row['error']}")
+
+
+def _print_progress(rows: Any) -> None:
+    names = list(rows[0].known) if rows else []
+    heads = ["system", "dataset", "condition", "seed", "clips", *names]
+    lines = [
+        [row.system, row.dataset, row.condition, row.seed, f"{row.generated}/{row.total}"]
+        + [f"{row.known[name]}/{row.total}" for name in names]
+        for row in rows
+    ]
+    _print_table(heads, lines)
+
+
+def _print_places(opened: Any, tracking: str | None) -> None:
+    if opened.local is None:
+        return
+    folder = opened.local
+    print()
+    print(f"HTML board    {folder / 'board' / 'leaderboard.html'}   (open it in a browser)")
+    print(f"Markdown      {folder / 'board' / 'leaderboard.md'}")
+    print(f"LaTeX         {folder / 'board' / 'leaderboard.tex'}")
+    if tracking is None and not os.environ.get("MLFLOW_TRACKING_URI"):
+        database = folder / "mlflow.db"
+        print(f"MLflow        {database}")
+        print("              pip install 'phonoscope[ui]', then:")
+        print(f"              mlflow ui --backend-store-uri sqlite:///{database}")
+
+
+if __name__ == "__main__":
+    main()

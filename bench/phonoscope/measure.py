@@ -1,0 +1,466 @@
+"""Measure: view by view, then metric by metric; every cell ends as a record, a failure or unsupported.
+
+`plan` says for one run which record each cell needs. Records are keyed by content: the same clips
+under the same metric are measured once, whichever systems, conditions or runs share them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from phonoscope import media, views, weights
+from phonoscope.engines import Engine, Lost
+from phonoscope.errors import SetupError
+from phonoscope.events import (
+    Advanced,
+    ColumnUnavailable,
+    Listener,
+    NetworkLoaded,
+    SampleFailed,
+    StageFinished,
+    StageStarted,
+)
+from phonoscope.generate import TRANSIENT, Generated, chunked, generated
+from phonoscope.plugins import Metric, missing_packages
+from phonoscope.protocol import Protocol, RunSpec
+from phonoscope.store import RunStore
+from phonoscope.types import (
+    Clip,
+    Failure,
+    Outcome,
+    Ratio,
+    Record,
+    Sample,
+    Unsupported,
+    Window,
+    fingerprint,
+)
+from phonoscope.views import View, attempt, frontier, look
+
+RENAMED = {
+    ("reference", "silent_audio"): "silent_reference",
+    ("reference", "missing_clip"): "missing_reference",
+    ("enrollment", "missing_clip"): "missing_enrollment",
+}
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Job:
+    """The cells of one sample that are to be measured."""
+
+    sample: str
+    system: str
+    clips: Mapping[str, Clip]
+    digests: Mapping[str, str]
+    texts: Mapping[str, str]
+    wanted: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run needs: for each metric and sample the key of a record, or an outcome."""
+
+    spec: RunSpec
+    samples: tuple[Sample, ...]
+    made: tuple[Generated | None, ...]
+    cells: Mapping[str, tuple[str | Outcome | None, ...]]
+    jobs: tuple[Job, ...]
+
+
+def roles(task: str, sample: Sample, clip: Clip, window: Window | None = None) -> dict[str, Clip]:
+    """Return the clips of a sample by role, as metrics name them."""
+    other = "audio" if task == "talking_face" else "video"
+    made = "video" if task == "talking_face" else "audio"
+    found = {"generated": clip, made: clip}
+    rest = {
+        "reference": sample.reference,
+        "enrollment": sample.inputs.get("enrollment"),
+        other: sample.inputs.get(other),
+    }
+    for role, item in rest.items():
+        if item is not None:
+            found[role] = replace(item, window=window) if window else item
+    return found
+
+
+class Planner:
+    """Plans runs of one protocol; identities and digests are computed once."""
+
+    def __init__(
+        self, protocol: Protocol, store: RunStore, windows: Mapping[tuple[str, str], Window]
+    ) -> None:
+        self.protocol, self.store, self.windows = protocol, store, windows
+        self.unavailable = {m.name: reason for m in protocol.metrics if (reason := lacks(m))}
+        self._identities = {
+            m.name: m.identity for m in protocol.metrics if m.name not in self.unavailable
+        }
+        self._digests: dict[Clip, str | Failure] = {}
+
+    def plan(self, spec: RunSpec) -> Plan:
+        """Plan one run."""
+        samples = tuple(spec.samples())
+        made = tuple(generated(spec, self.store))
+        cells: dict[str, list[Any]] = {metric.name: [] for metric in self.protocol.metrics}
+        jobs = []
+        for sample, clip in zip(samples, made, strict=True):
+            jobs += self._sample(spec, sample, clip, cells)
+        frozen = {name: tuple(items) for name, items in cells.items()}
+        return Plan(spec, samples, made, frozen, tuple(jobs))
+
+    def _sample(
+        self, spec: RunSpec, sample: Sample, made: Generated | None, cells: dict[str, list[Any]]
+    ) -> Iterator[Job]:
+        if not isinstance(made, Clip):
+            for items in cells.values():
+                items.append(made)
+            return
+        window = self.windows.get((spec.dataset.name, sample.id), self.protocol.window)
+        cut = replace(made, window=window) if window else made
+        clips = roles(self.protocol.spec.task, sample, cut, window)
+        digests = {role: self._digest(clip) for role, clip in clips.items()}
+        wanted = []
+        for number, metric in enumerate(self.protocol.metrics):
+            cell = self._cell(metric, sample, digests)
+            cells[metric.name].append(cell)
+            if isinstance(cell, str):
+                wanted.append((number, cell))
+        if wanted:
+            good = {role: digest for role, digest in digests.items() if isinstance(digest, str)}
+            yield Job(sample.id, spec.entry.name, clips, good, sample.meta, tuple(wanted))
+
+    def _digest(self, clip: Clip) -> str | Failure:
+        found = self._digests.get(clip)
+        if found is None:
+            found = self._digests[clip] = attempt("view", media.digest, clip)
+        return found
+
+    def _cell(
+        self, metric: Metric, sample: Sample, digests: Mapping[str, str | Failure]
+    ) -> str | Outcome:
+        if metric.name in self.unavailable:
+            return self.unavailable[metric.name]
+        absent = [role for role in metric.views if role not in digests]
+        absent += [text for text in metric.texts if text not in sample.meta]
+        if absent:
+            text = f"sample {sample.id} has no {absent[0]}, which {metric.name} needs"
+            return Unsupported(f"missing_{absent[0]}", text)
+        for role in metric.views:
+            if isinstance(digests[role], Failure):
+                return renamed(digests[role], role)
+        texts = [sample.meta[name] for name in metric.texts]
+        used = [digests[role] for role in metric.views]
+        return fingerprint(self._identities[metric.name], used, texts)
+
+
+def lacks(metric: Metric) -> Failure | None:
+    """Return why a metric cannot run on this machine, if it cannot."""
+    absent = missing_packages(metric.packages)
+    if absent:
+        text = f"{metric.name} needs {', '.join(absent)}; `phonoscope doctor` says how to install it"
+        return Failure("view", "dependency_missing", text)
+    try:
+        for name in metric.weights:
+            weights.locate(name)
+    except SetupError as error:
+        return Failure("view", error.code, str(error))
+    return None
+
+
+def renamed(failure: Any, role: str) -> Any:
+    """Return the failure under the name that it has in this role, and say which role it was."""
+    code = RENAMED.get((role, failure.code), failure.code)
+    return replace(failure, code=code, error=f"{role}: {failure.error}")
+
+
+@dataclass(frozen=True)
+class ViewTask:
+    """Compute one view of a list of clips; runs in a worker."""
+
+    view: View
+    device: str
+
+    def __call__(self, clips: list[Clip]) -> tuple[list[Any], list[tuple[str, str]]]:
+        """Return (outputs in order, networks that were loaded for it)."""
+        outputs = views.see(self.view, clips, device=self.device)
+        return outputs, views.loads()
+
+
+@dataclass(frozen=True)
+class MeasureTask:
+    """Run the metrics' functions on a list of (job, known view outputs by role); runs in a worker."""
+
+    metrics: tuple[Metric, ...]
+
+    def __call__(self, items: list[tuple[Job, Mapping[str, Any]]]) -> list[list[Outcome]]:
+        """Return the outcomes of each job's wanted cells, in order."""
+        return [[self._cell(n, job, known) for n, _ in job.wanted] for job, known in items]
+
+    def _cell(self, number: int, job: Job, known: Mapping[str, Any]) -> Outcome:
+        metric = self.metrics[number]
+        seen: dict[str, Any] = {}
+        for role, item in metric.views.items():
+            output = look(item, job.clips[role], known.get(role, views.NOTHING))
+            if isinstance(output, Failure | Unsupported):
+                return renamed(output, role)
+            seen[role] = output
+        texts = {name: job.texts[name] for name in metric.texts}
+        outcome: Outcome = attempt("measure", metric, **seen, **texts)
+        return _finite(outcome, metric)
+
+
+def _finite(outcome: Outcome, metric: Metric) -> Outcome:
+    if not isinstance(outcome, Record):
+        return outcome
+    value = outcome.value
+    if isinstance(value, Ratio):
+        good = math.isfinite(value.numerator) and math.isfinite(value.denominator)
+    elif isinstance(value, tuple):
+        good = all(np.isfinite(vector).all() for vector in value)
+    else:
+        good = math.isfinite(value)
+    if good:
+        return outcome
+    return Failure("measure", "nonfinite_output", f"{metric.name} gave {value!r}")
+
+
+def measure(
+    planner: Planner, engine: Engine, listeners: Sequence[Listener] = (), *, device: str = "cpu"
+) -> None:
+    """Measure every cell of the protocol that the store does not have yet."""
+    store = planner.store
+    for name, failure in planner.unavailable.items():
+        _tell(listeners, ColumnUnavailable(name, failure.code, failure.error))
+    jobs = pending(planner)
+    metrics = planner.protocol.metrics
+    for view, clips in _needed_views(jobs, metrics).items():
+        _see_all(view, clips, store, engine, listeners, device)
+    _measure_all(jobs, metrics, store, engine, listeners)
+    store.flush()
+
+
+def pending(planner: Planner) -> list[Job]:
+    """Return the jobs whose records are not in the store, each record once."""
+    taken: set[str] = set()
+    settled = planner.store.records.settled
+    jobs = []
+    for spec in planner.protocol.runs():
+        for job in planner.plan(spec).jobs:
+            wanted = tuple(
+                cell for cell in job.wanted if cell[1] not in taken and not settled(cell[1])
+            )
+            taken.update(key for _, key in wanted)
+            if wanted:
+                jobs.append(replace(job, wanted=wanted))
+    return jobs
+
+
+def view_key(view: View, digest: str) -> str:
+    """Return the key of a view's output in the store."""
+    return fingerprint(view.identity, digest)
+
+
+def _needed_views(
+    jobs: Sequence[Job], metrics: Sequence[Metric]
+) -> dict[View, dict[str, Clip]]:
+    needed: dict[str, tuple[View, dict[str, Clip]]] = {}
+    for job in jobs:
+        for view, role in _stored_views(job, metrics):
+            _, clips = needed.setdefault(view.identity, (view, {}))
+            clips[view_key(view, job.digests[role])] = job.clips[role]
+    return dict(needed.values())
+
+
+def _stored_views(job: Job, metrics: Sequence[Metric]) -> Iterator[tuple[View, str]]:
+    for number, _ in job.wanted:
+        for role, view in metrics[number].views.items():
+            stored = frontier(view)
+            if stored is not None:
+                yield stored, role
+
+
+def _see_all(
+    view: View,
+    clips: Mapping[str, Clip],
+    store: RunStore,
+    engine: Engine,
+    listeners: Sequence[Listener],
+    device: str,
+) -> None:
+    keys = [key for key in clips if not store.views.settled(key)]
+    if not keys:
+        return
+    _tell(listeners, StageStarted("view", str(view), len(keys)))
+    size = _chunk_size(len(keys), engine, least=view.batch)
+    chunks = list(chunked(keys, size))
+    task = ViewTask(view, device)
+    for index, result in engine.map(task, ([clips[key] for key in part] for part in chunks)):
+        part = chunks[index]
+        outputs, loaded = _unpacked(result, len(part))
+        for key, output in zip(part, outputs, strict=True):
+            store.views.add(_view_row(key, view, output))
+        for name, where in loaded:
+            _tell(listeners, NetworkLoaded(name, where, engine.name))
+        failed = sum(isinstance(output, Failure) for output in outputs)
+        _tell(listeners, Advanced("view", str(view), len(part), failed))
+    store.views.flush()
+    _tell(listeners, StageFinished("view", str(view)))
+
+
+def _unpacked(result: Any, count: int) -> tuple[list[Any], list[tuple[str, str]]]:
+    if isinstance(result, Lost):
+        return [replace(result.failure(), stage="view")] * count, []
+    return result  # type: ignore[no-any-return]
+
+
+def _chunk_size(total: int, engine: Engine, *, least: int = 1) -> int:
+    """Return a size that keeps all workers busy to the end and costs little to send."""
+    return max(least, min(CHUNK, total // (engine.workers * 8)), 1)
+
+
+def _measure_all(
+    jobs: Sequence[Job],
+    metrics: tuple[Metric, ...],
+    store: RunStore,
+    engine: Engine,
+    listeners: Sequence[Listener],
+) -> None:
+    if not jobs:
+        return
+    what = f"{len(metrics)} metrics"
+    _tell(listeners, StageStarted("measure", what, sum(len(job.wanted) for job in jobs)))
+    parts = list(chunked(jobs, _chunk_size(len(jobs), engine)))
+    supplied = (list(_with_outputs(part, metrics, store)) for part in parts)
+    for index, result in engine.map(MeasureTask(metrics), supplied):
+        done = failed = 0
+        for job, outcomes in _paired(parts[index], result):
+            for (number, key), outcome in zip(job.wanted, outcomes, strict=True):
+                store.records.add(record_row(key, metrics[number].name, outcome))
+                _report(job, metrics[number], outcome, listeners)
+                failed += isinstance(outcome, Failure)
+            done += len(outcomes)
+        _tell(listeners, Advanced("measure", what, done, failed))
+    store.records.flush()
+    _tell(listeners, StageFinished("measure", what))
+
+
+def _paired(part: Sequence[Job], result: Any) -> Iterator[tuple[Job, list[Outcome]]]:
+    for number, job in enumerate(part):
+        lost = isinstance(result, Lost)
+        yield job, [result.failure()] * len(job.wanted) if lost else result[number]
+
+
+def _report(
+    job: Job, metric: Metric, outcome: Outcome, listeners: Sequence[Listener]
+) -> None:
+    if isinstance(outcome, Failure):
+        names = job.system, job.sample, metric.name
+        _tell(listeners, SampleFailed(*names, outcome.stage, outcome.code, outcome.error))
+
+
+def _with_outputs(
+    part: Sequence[Job], metrics: Sequence[Metric], store: RunStore
+) -> Iterator[tuple[Job, dict[str, dict[str, Any]]]]:
+    for job in part:
+        pairs = list(_stored_views(job, metrics))
+        rows = store.views.fetch([view_key(view, job.digests[role]) for view, role in pairs])
+        known: dict[str, dict[str, Any]] = {}
+        for (view, role), row in zip(pairs, rows, strict=True):
+            known.setdefault(role, {})[view.identity] = view_output(row)
+        yield job, known
+
+
+def _tell(listeners: Sequence[Listener], event: Any) -> None:
+    for listener in listeners:
+        listener(event)
+
+
+def _view_row(key: str, view: View, output: Any) -> dict[str, Any]:
+    row = {"key": key, "view": str(view), "status": "ok", "text": "", "data": b"", "dtype": ""}
+    row |= {"shape": [], "code": "", "error": "", "transient": False}
+    if isinstance(output, np.ndarray):
+        if not np.isfinite(output).all():
+            return row | _failed_fields(_nonfinite(view))
+        return row | _array_fields(output, "data")
+    if isinstance(output, Failure | Unsupported):
+        return row | _failed_fields(output)
+    try:
+        return row | {"text": json.dumps(_plain(output), allow_nan=False)}
+    except ValueError:
+        return row | _failed_fields(_nonfinite(view))
+
+
+def _nonfinite(view: View) -> Failure:
+    return Failure("view", "nonfinite_output", f"network {view} gave a NaN or an infinity")
+
+
+def _failed_fields(output: Failure | Unsupported) -> dict[str, Any]:
+    status = "failed" if isinstance(output, Failure) else "unsupported"
+    transient = output.code in TRANSIENT
+    return {"status": status, "code": output.code, "error": output.error, "transient": transient}
+
+
+def _array_fields(array: Any, name: str) -> dict[str, Any]:
+    array = np.ascontiguousarray(array)
+    return {name: array.tobytes(), "dtype": array.dtype.str, "shape": list(array.shape)}
+
+
+def _plain(output: Any) -> Any:
+    if isinstance(output, Mapping):
+        return {str(name): _plain(value) for name, value in output.items()}
+    return output.item() if isinstance(output, np.generic) else output
+
+
+def view_output(row: Mapping[str, Any]) -> Any:
+    """Return the output, or the failure, that a row of the store's `views` holds."""
+    if row["status"] == "failed":
+        return Failure("view", row["code"], row["error"])
+    if row["status"] == "unsupported":
+        return Unsupported(row["code"], row["error"])
+    if row["dtype"]:
+        return np.frombuffer(row["data"], row["dtype"]).reshape(row["shape"])
+    return json.loads(row["text"])
+
+
+EMPTY_RECORD = {
+    "status": "ok", "value": None, "denominator": None, "vectors": b"", "dtype": "", "shape": [],
+    "flags": [], "info": "", "stage": "", "code": "", "error": "", "transient": False,
+}  # fmt: skip
+
+
+def record_row(key: str, metric: str, outcome: Outcome) -> dict[str, Any]:
+    """Return the row of the store's `records` that holds an outcome."""
+    row: dict[str, Any] = {**EMPTY_RECORD, "key": key, "metric": metric}
+    if isinstance(outcome, Failure | Unsupported):
+        return row | _failed_fields(outcome) | {"stage": getattr(outcome, "stage", "")}
+    info = {name: _plain(value) for name, value in outcome.info.items()}
+    row |= {"flags": list(outcome.flags), "info": json.dumps(info) if info else ""}
+    if isinstance(outcome.value, Ratio):
+        return row | {
+            "value": float(outcome.value.numerator),
+            "denominator": float(outcome.value.denominator),
+        }
+    if isinstance(outcome.value, tuple):
+        return row | _array_fields(np.stack(outcome.value), "vectors")
+    return row | {"value": float(outcome.value)}
+
+
+def outcome_of(row: Mapping[str, Any]) -> Outcome:
+    """Return the outcome that a row of the store's `records` holds."""
+    if row["status"] == "unsupported":
+        return Unsupported(row["code"], row["error"])
+    if row["status"] == "failed":
+        return Failure(row["stage"], row["code"], row["error"])
+    flags, info = tuple(row["flags"]), json.loads(row["info"] or "{}")
+    if row["dtype"]:
+        stack = np.frombuffer(row["vectors"], row["dtype"]).reshape(row["shape"])
+        return Record(tuple(stack), flags, info)
+    if row["denominator"] is not None:
+        return Record(Ratio(row["value"], row["denominator"]), flags, info)
+    return Record(row["value"], flags, info)

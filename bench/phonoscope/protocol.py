@@ -1,0 +1,434 @@
+"""Protocols: the YAML file that says what is measured, checked key by key, and the runs it expands to."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import inspect
+import itertools
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from phonoscope import noise, plugins
+from phonoscope.errors import DatasetError, SpecError
+from phonoscope.plugins import Metric, System
+from phonoscope.types import Condition, Dataset, Sample, Scalar, Window, fingerprint
+
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+Kind = Literal["system", "reference", "control"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class DatasetSpec(_Strict):
+    """One entry of `datasets`."""
+
+    name: str
+    kind: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)
+    revision: str = ""
+    limit: int | None = Field(default=None, ge=1)
+
+
+class SystemSpec(_Strict):
+    """One entry of `systems`: a plugin under a name of its own, with parameters."""
+
+    name: str
+    plugin: str = ""
+    params: dict[str, Any] = Field(default_factory=dict)
+    encoders: tuple[str, ...] = ()
+    trained_on: tuple[str, ...] = ()
+
+
+class MixingSpec(_Strict):
+    """How an `snr_db` condition mixes; see `phonoscope.noise`."""
+
+    level: Literal["whole_file_power"] = "whole_file_power"
+    clip: Literal["rescale_peak095", "none"] = "rescale_peak095"
+    short_noise: Literal["error", "wrap"] = "wrap"
+
+
+class GateRule(_Strict):
+    """A margin that a metric may lose against the baseline, in the metric's unit."""
+
+    metric: str
+    margin: float = Field(default=0.0, ge=0)
+    system: str = "*"
+
+
+class ProtocolSpec(_Strict):
+    """What a protocol file may say. Unknown keys are refused."""
+
+    name: str
+    title: str = ""
+    description: str = ""
+    task: Literal["lip2speech", "video2audio", "talking_face"]
+    datasets: tuple[DatasetSpec, ...] = Field(min_length=1)
+    systems: tuple[SystemSpec, ...] = ()
+    references: tuple[SystemSpec, ...] = ()
+    controls: tuple[SystemSpec, ...] = ()
+    conditions: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
+    metrics: tuple[str, ...] = Field(min_length=1)
+    planned: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    max_failed: int = Field(default=0, ge=0)
+    limit: int | None = Field(default=None, ge=1)
+    window: tuple[float, float] | Literal["shortest"] | None = None
+    mixing: MixingSpec = MixingSpec()
+    gate: tuple[GateRule, ...] = ()
+
+    @field_validator("datasets", "systems", "references", "controls", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        """Let a bare name stand for an entry without options."""
+        if isinstance(value, list | tuple):
+            return [{"name": item} if isinstance(item, str) else item for item in value]
+        return value
+
+    @field_validator("conditions", mode="before")
+    @classmethod
+    def _single_values(cls, value: Any) -> Any:
+        """Let a single value stand for a list of one."""
+        if isinstance(value, dict):
+            return {k: v if isinstance(v, list | tuple) else [v] for k, v in value.items()}
+        return value
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A system as a protocol names it."""
+
+    name: str
+    system: System
+    params: Mapping[str, Any]
+    kind: Kind
+    encoders: tuple[str, ...]
+    trained_on: tuple[str, ...]
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What decides its output, inputs and seed aside."""
+        return self.system.name, self.system.version, sorted(self.params.items())
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """System x data set x condition x seed: one row of the board."""
+
+    entry: Entry
+    dataset: Dataset
+    condition: Condition
+    seed: int
+    mixing: MixingSpec
+
+    @property
+    def key(self) -> str:
+        """Digest of all that decides the output."""
+        return fingerprint(
+            self.entry.name,
+            self.entry.identity,
+            self.dataset.name,
+            self.dataset.revision,
+            self.condition.axes,
+            self.mixing.model_dump() if self.condition.get("snr_db") is not None else None,
+            self.seed,
+        )
+
+    def sample(self, sample: Sample) -> Sample:
+        """Apply the condition to the sample's inputs, never to its reference."""
+        snr = self.condition.get("snr_db")
+        if snr is None or "audio" not in sample.inputs:
+            return sample
+        name = str(self.condition.get("noise") or next(iter(self.dataset.noises)))
+        return noise.mix(
+            sample,
+            self.dataset.noises[name],
+            snr_db=float(snr),
+            seed=self.seed,
+            clip=self.mixing.clip,
+            short_noise=self.mixing.short_noise,
+        )
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the samples under this condition."""
+        return map(self.sample, self.dataset.samples)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A checked protocol with its plugins resolved and its data sets read."""
+
+    spec: ProtocolSpec
+    metrics: tuple[Metric, ...]
+    entries: tuple[Entry, ...]
+    datasets: tuple[Dataset, ...]
+    path: Path | None = None
+    files: tuple[Path, ...] = field(default=())
+
+    def runs(self) -> Iterator[RunSpec]:
+        """Yield every run, in the order of the board's rows."""
+        points = conditions(self.spec.conditions)
+        for dataset, condition, entry, seed in itertools.product(
+            self.datasets, points, self.entries, self.spec.seeds
+        ):
+            yield RunSpec(entry, dataset, condition, seed, self.spec.mixing)
+
+    @property
+    def window(self) -> Window | None:
+        """The window that all clips are cut to, in seconds."""
+        value = self.spec.window
+        return Window(*value) if isinstance(value, tuple) else None
+
+
+def conditions(axes: Mapping[str, tuple[Scalar, ...]]) -> list[Condition]:
+    """Return the product of the axes; one empty condition where there are none."""
+    names = list(axes)
+    return [
+        Condition(tuple(zip(names, values, strict=True)))
+        for values in itertools.product(*(axes[name] for name in names))
+    ]
+
+
+def load(source: str | Path | Mapping[str, Any], *, limit: int | None = None) -> Protocol:
+    """Read a protocol: a YAML file, the name of a packaged board, or a mapping.
+
+    Raises
+    ------
+    SpecError
+        Naming the file, the line, the key and the allowed values.
+    UnknownName
+        If a metric, system or data set does not exist.
+    """
+    path = None if isinstance(source, Mapping) else find(source)
+    text = path.read_text("utf-8") if path else ""
+    raw = dict(source) if isinstance(source, Mapping) else _parse(path, text)
+    spec = _validate(raw, path, text)
+    if limit is not None:
+        spec = spec.model_copy(update={"limit": limit})
+    return resolve(spec, path)
+
+
+def find(source: str | Path) -> Path:
+    """Return the file that `source` names: a path, or a board of the package."""
+    path = Path(source)
+    if path.is_dir():
+        path = path / "protocol.yaml"
+    if path.is_file():
+        return path.resolve()
+    packaged = board_folder(str(source))
+    if packaged:
+        return packaged / "protocol.yaml"
+    known = ", ".join(boards())
+    raise SpecError(f"{source}: no such protocol file, and no board of that name; boards: {known}")
+
+
+def boards() -> list[str]:
+    """Return the names of the packaged boards."""
+    root = Path(str(importlib.resources.files("phonoscope.leaderboards")))
+    return sorted(path.parent.name for path in root.glob("*/protocol.yaml"))
+
+
+def board_folder(name: str) -> Path | None:
+    """Return the folder of a packaged board, or None."""
+    root = Path(str(importlib.resources.files("phonoscope.leaderboards")))
+    return root / name if name in boards() else None
+
+
+def _parse(path: Path | None, text: str) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise SpecError(f"{path}: a protocol is a mapping with the keys {_keys(ProtocolSpec)}")
+    return raw
+
+
+def _keys(model: type[BaseModel]) -> str:
+    return ", ".join(model.model_fields)
+
+
+def _validate(raw: dict[str, Any], path: Path | None, text: str) -> ProtocolSpec:
+    try:
+        return ProtocolSpec.model_validate(raw)
+    except ValidationError as error:
+        where = str(path) if path else "protocol"
+        lines = [_explain(problem, text) for problem in error.errors()]
+        raise SpecError("\n".join(f"{where}: {line}" for line in lines)) from None
+
+
+def _explain(problem: Any, text: str) -> str:
+    places = [p for p in problem["loc"] if not str(p).startswith(("function-", "tuple[", "literal["))]
+    key = ".".join(str(p) for p in places)
+    line = _line_of(text, places)
+    prefix = f"line {line}: {key}" if line else key
+    if problem["type"] != "extra_forbidden":
+        return f"{prefix}: {problem['msg']} (got {problem.get('input')!r})"
+    model = _model_at(places[:-1])
+    near = difflib.get_close_matches(str(places[-1]), model.model_fields, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{prefix}: unknown key; {hint}allowed keys: {_keys(model)}"
+
+
+def _model_at(places: list[Any]) -> type[BaseModel]:
+    models: dict[str, type[BaseModel]] = {
+        "datasets": DatasetSpec,
+        "systems": SystemSpec,
+        "references": SystemSpec,
+        "controls": SystemSpec,
+        "mixing": MixingSpec,
+        "gate": GateRule,
+    }
+    return models.get(str(places[0]), ProtocolSpec) if places else ProtocolSpec
+
+
+def _line_of(text: str, places: list[Any]) -> int | None:
+    """Return the line on which the key at `places` stands."""
+    node = yaml.compose(text) if text else None
+    line = None
+    for place in places:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == str(place)]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(place, int):
+            node = node.value[place]
+            line = node.start_mark.line + 1
+    return line
+
+
+def resolve(spec: ProtocolSpec, path: Path | None) -> Protocol:
+    """Look up the plugins and read the data sets."""
+    plugins.discover()
+    root = path.parent if path else Path.cwd()
+    metrics = tuple(plugins.METRICS.get(name) for name in spec.metrics)
+    entries = tuple(_entries(spec, root))
+    _refuse_duplicates("metrics", spec.metrics)
+    _refuse_duplicates("systems", [entry.name for entry in entries])
+    _refuse_duplicates("datasets", [item.name for item in spec.datasets])
+    datasets = tuple(_read_dataset(item, spec, root) for item in spec.datasets)
+    for dataset in datasets:
+        _check_noise(spec, dataset)
+    return Protocol(spec, metrics, entries, datasets, path)
+
+
+def _refuse_duplicates(key: str, names: Any) -> None:
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise SpecError(f"{key}: {', '.join(twice)} named twice; give each entry its own name")
+
+
+def _entries(spec: ProtocolSpec, root: Path) -> Iterator[Entry]:
+    kinds: tuple[tuple[Kind, tuple[SystemSpec, ...]], ...] = (
+        ("reference", spec.references),
+        ("system", spec.systems),
+        ("control", spec.controls),
+    )
+    for kind, items in kinds:
+        for item in items:
+            system = plugins.SYSTEMS.get(item.plugin or item.name)
+            params = expand(item.params, root, f"systems.{item.name}.params")
+            _check_params(system, params, item.name)
+            yield Entry(
+                item.name,
+                system,
+                params,
+                kind,
+                item.encoders or system.encoders,
+                item.trained_on or system.trained_on,
+            )
+
+
+def _check_params(system: System, params: Mapping[str, Any], name: str) -> None:
+    known = list(inspect.signature(system.function).parameters)[2:]
+    allowed = [item for item in known if item not in ("seed", "dataset")]
+    check_options(params, allowed, f"systems.{name}.params")
+
+
+def check_options(options: Mapping[str, Any], allowed: list[str], where: str) -> None:
+    """Refuse an option that the plugin does not have, with the nearest one it has."""
+    for key in options:
+        if key not in allowed:
+            near = difflib.get_close_matches(key, allowed, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise SpecError(
+                f"{where}.{key}: unknown; {hint}allowed: {', '.join(allowed) or 'nothing'}"
+            )
+
+
+def expand(options: Mapping[str, Any], root: Path, where: str) -> dict[str, Any]:
+    """Fill ``${VARIABLE}`` and ``${VARIABLE:-default}``; ``./`` and ``../`` start at the protocol.
+
+    Raises
+    ------
+    SpecError
+        If a variable is not set and has no default.
+    """
+    return {key: _expand_value(value, root, f"{where}.{key}") for key, value in options.items()}
+
+
+def _expand_value(value: Any, root: Path, where: str) -> Any:
+    if isinstance(value, dict):
+        return expand(value, root, where)
+    if isinstance(value, list):
+        return [_expand_value(item, root, where) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def fill(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = os.environ.get(name, default)
+        if found is None:
+            raise SpecError(
+                f"{where}: the environment variable {name} is not set; "
+                f"set it to the folder that holds the files, such as export {name}=..."
+            )
+        return found
+
+    filled = VARIABLE.sub(fill, value)
+    return str((root / filled).resolve()) if filled.startswith(("./", "../")) else filled
+
+
+def _read_dataset(item: DatasetSpec, spec: ProtocolSpec, root: Path) -> Dataset:
+    reader = plugins.DATASETS.get(item.kind or item.name)
+    where = f"datasets.{item.name}.options"
+    options = expand(item.options, root, where)
+    check_options(options, list(reader.options), where)
+    dataset: Dataset = reader(item.name, **options)
+    if item.revision and item.revision != dataset.revision:
+        raise DatasetError(
+            f"data set {item.name}: the protocol pins revision {item.revision}, "
+            f"what is on disk is {dataset.revision}; restore the files or change the pin"
+        )
+    limit = item.limit or spec.limit
+    if limit is None or limit >= len(dataset.samples):
+        return dataset
+    revision = f"{dataset.revision}[:{limit}]"
+    return Dataset(dataset.name, dataset.samples[:limit], revision, dataset.noises)
+
+
+def _check_noise(spec: ProtocolSpec, dataset: Dataset) -> None:
+    if "snr_db" not in spec.conditions:
+        return
+    if not dataset.noises:
+        raise SpecError(
+            f"conditions.snr_db: data set {dataset.name} has no noise to mix; "
+            "give it one, such as options: {noise: {babble: path/to/folder}}"
+        )
+    for value in spec.conditions["snr_db"]:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise SpecError(f"conditions.snr_db: {value!r} is not a number of dB")
+    for name in spec.conditions.get("noise", ()):
+        if name not in dataset.noises:
+            known = ", ".join(dataset.noises)
+            raise SpecError(f"conditions.noise: {dataset.name} has no noise {name!r}; it has {known}")

@@ -1,0 +1,276 @@
+"""The run store: append-only Parquet parts in a folder (local, or any fsspec URL).
+
+A part is written under a temporary name and renamed, and no two writers share one, so killing the
+process loses at most what was not flushed, and two runs may write into one store. Reading takes all
+parts; where a key stands twice, the later one counts. A broken or foreign part is moved to
+`set_aside/` and named.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from phonoscope.errors import StoreError
+from phonoscope.events import PartSetAside
+
+FORMAT = 1
+FLUSH_ROWS = 20_000
+FLUSH_SECONDS = 5.0
+
+TEXT, REAL, FLAG = pa.string(), pa.float64(), pa.bool_()
+SCHEMAS = {
+    "runs": pa.schema([("key", TEXT), ("description", TEXT)]),
+    "clips": pa.schema(
+        [("key", TEXT), ("sample", TEXT), ("status", TEXT), ("path", TEXT), ("code", TEXT)]
+        + [("error", TEXT), ("transient", FLAG)]
+    ),
+    "digests": pa.schema(
+        [("key", TEXT), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("digest", TEXT)]
+    ),
+    "views": pa.schema(
+        [("key", TEXT), ("view", TEXT), ("status", TEXT), ("text", TEXT), ("data", pa.binary())]
+        + [("dtype", TEXT), ("shape", pa.list_(pa.int64())), ("code", TEXT), ("error", TEXT)]
+        + [("transient", FLAG)]
+    ),
+    "records": pa.schema(
+        [("key", TEXT), ("metric", TEXT), ("status", TEXT), ("value", REAL), ("denominator", REAL)]
+        + [("vectors", pa.binary()), ("dtype", TEXT), ("shape", pa.list_(pa.int64()))]
+        + [("flags", pa.list_(TEXT)), ("info", TEXT), ("stage", TEXT), ("code", TEXT)]
+        + [("error", TEXT), ("transient", FLAG)]
+    ),
+}
+
+
+class Shelf:
+    """One table of the store. Rows are dicts with a `key`; `add` makes them visible at once."""
+
+    def __init__(self, name: str, store: RunStore) -> None:
+        self.name, self.schema, self._store = name, SCHEMAS[name], store
+        self._parts: list[pa.Table] = []
+        self._index: dict[str, tuple[int, int]] = {}
+        self._fresh: list[dict[str, Any]] = []
+        self._transient: set[str] = set()
+        self._flushed = time.monotonic()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def settled(self, key: str) -> bool:
+        """Return whether there is a row of `key` that need not be tried again."""
+        return key in self._index and key not in self._transient
+
+    def load(self, table: pa.Table) -> None:
+        """Take in one part that is on disk."""
+        number = len(self._parts)
+        self._parts.append(table)
+        keys = table.column("key").to_pylist()
+        self._index.update((key, (number, row)) for row, key in enumerate(keys))
+        if "transient" in self.schema.names:
+            self._transient.difference_update(keys)
+            again = table.filter(table.column("transient")).column("key").to_pylist()
+            self._transient.update(again)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append one row; it reaches the disk at the next flush."""
+        self._index[row["key"]] = (-1, len(self._fresh))
+        self._fresh.append(row)
+        due = time.monotonic() - self._flushed > FLUSH_SECONDS
+        if due or len(self._fresh) >= FLUSH_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the fresh rows as one part."""
+        self._flushed = time.monotonic()
+        if not self._fresh:
+            return
+        table = pa.Table.from_pylist(self._fresh, schema=self.schema)
+        self._store.write_part(self.name, table)
+        self._fresh = []
+        self.load(table)
+
+    def fetch(self, keys: Sequence[str], columns: Sequence[str] | None = None) -> list[Any]:
+        """Return the rows of `keys` in order, None where there is none."""
+        found: list[Any] = [None] * len(keys)
+        wanted: dict[int, list[tuple[int, int]]] = {}
+        for place, key in enumerate(keys):
+            part, row = self._index.get(key, (-2, 0))
+            if part == -1:
+                found[place] = self._fresh[row]
+            elif part >= 0:
+                wanted.setdefault(part, []).append((place, row))
+        for part, pairs in wanted.items():
+            table = self._parts[part].select(columns) if columns else self._parts[part]
+            rows = table.take(pa.array([row for _, row in pairs])).to_pylist()
+            for (place, _), row in zip(pairs, rows, strict=True):
+                found[place] = row
+        return found
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield every row that counts."""
+        keys = list(self._index)
+        for start in range(0, len(keys), FLUSH_ROWS):
+            yield from self.fetch(keys[start : start + FLUSH_ROWS])
+
+
+class RunStore:
+    """A store, opened for reading and writing.
+
+    Parameters
+    ----------
+    url : str or Path
+        A folder, or an fsspec URL such as ``s3://bucket/run`` or ``memory://run``.
+    create : bool
+        Make the folder where it is absent; otherwise that is an error.
+    listen : callable
+        Told of parts that were set aside.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be opened, or was written by a newer version.
+    """
+
+    def __init__(
+        self,
+        url: str | Path,
+        *,
+        create: bool = True,
+        listen: Callable[[PartSetAside], None] = lambda event: None,
+    ) -> None:
+        self.url = str(url)
+        self.fs, self.root = fsspec.core.url_to_fs(self.url)
+        self._listen, self._lock = listen, threading.Lock()
+        self.set_aside: list[PartSetAside] = []
+        self._open(create)
+        self.runs = self._shelf("runs")
+        self.clips = self._shelf("clips")
+        self.digests = self._shelf("digests")
+        self.views = self._shelf("views")
+        self.records = self._shelf("records")
+
+    @property
+    def local(self) -> Path | None:
+        """The folder, if the store is on this machine."""
+        return Path(self.root) if "file" in _protocols(self.fs) else None
+
+    def _open(self, create: bool) -> None:
+        marker = f"{self.root}/store.json"
+        if self.fs.exists(marker):
+            self._check_format(marker)
+            return
+        if not create:
+            raise StoreError(f"{self.url}: no run store here; `phonoscope run` makes one")
+        with _explained(self.url):
+            self.fs.makedirs(self.root, exist_ok=True)
+            self._write(marker, json.dumps({"format": FORMAT}).encode())
+
+    def _check_format(self, marker: str) -> None:
+        try:
+            found = json.loads(self.fs.cat_file(marker))["format"]
+        except (ValueError, KeyError, TypeError):
+            raise StoreError(f"{marker}: not a phonoscope store; name another folder") from None
+        if found > FORMAT:
+            raise StoreError(
+                f"{self.url}: written by a newer phonoscope (store format {found}, "
+                f"this one reads up to {FORMAT}); upgrade phonoscope or name another folder"
+            )
+
+    def _shelf(self, name: str) -> Shelf:
+        shelf = Shelf(name, self)
+        folder = f"{self.root}/{name}"
+        paths = self.fs.ls(folder, detail=False) if self.fs.isdir(folder) else []
+        for path in sorted(paths):
+            if path.endswith(".tmp"):
+                continue
+            table = self._read_part(path, shelf.schema)
+            if table is not None:
+                shelf.load(table)
+        return shelf
+
+    def _read_part(self, path: str, schema: pa.Schema) -> pa.Table | None:
+        try:
+            with self.fs.open(path, "rb") as file:
+                table = pq.read_table(file)
+            return table.select(schema.names).cast(schema)
+        except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, pa.ArrowNotImplementedError) as error:
+            self._put_aside(path, f"{type(error).__name__}: {error}".splitlines()[0])
+        except OSError as error:
+            self._put_aside(path, f"not a Parquet file: {error}".splitlines()[0])
+        return None
+
+    def _put_aside(self, path: str, reason: str) -> None:
+        kind, name = path.rsplit("/", 2)[-2:]
+        target = f"{self.root}/set_aside/{kind}-{name}"
+        with _explained(self.url):
+            self.fs.makedirs(f"{self.root}/set_aside", exist_ok=True)
+            self.fs.mv(path, target, recursive=True)
+        event = PartSetAside(path, reason, target)
+        self.set_aside.append(event)
+        self._listen(event)
+
+    def write_part(self, name: str, table: pa.Table) -> None:
+        """Write one part of a table: whole, or not at all."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        file = f"part-{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.parquet"
+        with _explained(self.url):
+            self.fs.makedirs(f"{self.root}/{name}", exist_ok=True)
+            self._write(f"{self.root}/{name}/{file}", sink.getvalue().to_pybytes())
+
+    def _write(self, path: str, data: bytes) -> None:
+        temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            self.fs.pipe_file(temporary, data)
+            self.fs.mv(temporary, path)
+        except BaseException:
+            if self.fs.exists(temporary):
+                self.fs.rm(temporary)
+            raise
+
+    def shelves(self) -> Iterable[Shelf]:
+        """Return all tables."""
+        return self.runs, self.clips, self.digests, self.views, self.records
+
+    def flush(self) -> None:
+        """Write everything that is still in memory."""
+        for shelf in self.shelves():
+            shelf.flush()
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+class _explained:
+    """Turn an operating system's error into a `StoreError` that says what to do."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if not isinstance(error, OSError):
+            return
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            remedy = "the disk is full; free some space and run the same command: it resumes"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            remedy = "the folder is not writable; name another with --store"
+        else:
+            remedy = "name another folder with --store"
+        raise StoreError(f"{self.url}: {error.strerror or error}: {remedy}") from error
