@@ -1,6 +1,7 @@
 """Decoding: the content digest of a clip, its sound, its pictures, and the one way to write sound.
 
-Sound: soundfile where it can (wav, flac, ogg, mp3, aiff), else the first audio stream by PyAV.
+Sound: soundfile where it can (wav, flac, ogg, aiff), else the first audio stream by PyAV; so for
+mp3, which soundfile would end where a guess from the first frame's bit rate says.
 Integers are divided by 2^(bits-1), channels are averaged, rates are changed by soxr HQ. Nothing is
 trimmed, padded, clipped or normalised; what the decoder itself drops (samples before the start that
 an mp4's edit list states, the codec delay of an mp3) stays dropped.
@@ -48,7 +49,7 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Known: TypeAlias = tuple[str, int, int, str]
 
 SOUNDFILE_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".rf64"}
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".w64", ".rf64"}
 )
 BLOCK = 1 << 20
 FRESH_NS = 50_000_000  # a file this young may change again within one tick of its mtime
@@ -56,8 +57,10 @@ SHORTFALL = 0.25  # seconds by which a clip may end before its declared end
 SAME_FPS = 0.01  # rates this near are one rate
 FRAMES_SHORT = 2.5  # the same for pictures, in frames
 EXACT = 0.02  # seconds; for sound files that state their number of samples
+STATING = frozenset({"mov", "matroska", "avi", "wav", "flac", "ogg", "asf"})  # their own duration
 UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a stream of unknown length
 STREAMED = 0x7FFF0000  # chunk sizes from here on are placeholders of writers into a pipe
+TEXT = "tty"  # what FFmpeg calls a text file, whose letters it would draw
 MP4_BOXES = frozenset({b"ftyp", b"moov", b"moof", b"mdat"})
 MATROSKA, MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 OGG_PAGE = 65_307  # bytes at most
@@ -231,14 +234,15 @@ def _decode_simple(path: str) -> Audio:
     except soundfile.LibsndfileError as error:
         return _second_try(path, error)
     with file:
+        if file.frames >= UNKNOWN_FRAMES:
+            return _decode_container(path)
         try:
             samples = _join([_mono(block.T) for block in _blocks(file)])
         except soundfile.LibsndfileError as error:
             raise DecodeError(f"{path}: cannot be decoded ({error}); {REMEDY}") from error
-        slack = SHORTFALL if file.format == "MP3" else EXACT
-        declared = 0 if file.frames >= UNKNOWN_FRAMES else file.frames
-        _require_length(path, len(samples) / file.samplerate, declared / file.samplerate, slack)
-        return Audio(samples, file.samplerate)
+        rate = file.samplerate
+        _require_length(path, len(samples) / rate, file.frames / rate, EXACT)
+        return Audio(samples, rate)
 
 
 def _blocks(file: SoundFile) -> Iterator[Samples]:
@@ -266,7 +270,9 @@ def _decode_container(path: str) -> Audio:
         if len(rates) > 1:
             raise DecodeError(f"{path}: the sample rate changes within the stream; {REMEDY}")
         sound = Audio(_join(blocks), next(iter(rates), 0) or stream.rate)
-        _require_length(path, sound.seconds, _declared_seconds(stream), SHORTFALL)
+        if not sound.rate:
+            raise DecodeError(f"{path}: no sound can be decoded; {REMEDY}")
+        _require_length(path, sound.seconds, _declared_seconds(container, stream), SHORTFALL)
         return sound
 
 
@@ -335,7 +341,8 @@ def read_frames(
             raise DecodeError(f"{clip.path}: no picture can be decoded; {REMEDY}")
         native = _native_rate(times, stated)
         seconds = max(end, times[-1] + 1 / native) - times[0]
-        _require_length(clip.path, seconds, _declared_seconds(stream), FRAMES_SHORT / native)
+        declared = _declared_seconds(container, stream)
+        _require_length(clip.path, seconds, declared, FRAMES_SHORT / native)
     chosen, rate = _choose(np.asarray(times) - times[0], native, fps, clip.window)
     if not len(chosen):
         raise DecodeError(f"{clip.path}: no picture within {clip.window}; correct the window")
@@ -470,7 +477,8 @@ def _opened(path: str) -> Iterator[InputContainer]:
     absolute = os.path.abspath(path)  # noqa: PTH100
     try:
         with av.open(absolute, options={"protocol_whitelist": "file"}) as container:
-            if not container.streams.audio and not container.streams.video:
+            nothing = not container.streams.audio and not container.streams.video
+            if nothing or container.format.name == TEXT:
                 raise DecodeError(f"{path}: neither sound nor pictures inside; {REMEDY}")
             yield container
     except (av.FFmpegError, ValueError) as error:
@@ -489,8 +497,10 @@ def _frames_of(container: InputContainer, stream: Any, path: str) -> Iterator[An
             yield frame
 
 
-def _declared_seconds(stream: Stream) -> float:
-    """Duration that the stream states for itself; 0 where it states none."""
+def _declared_seconds(container: InputContainer, stream: Stream) -> float:
+    """Return the duration that the stream states for itself; 0 where it states none."""
+    if not STATING & set(container.format.name.split(",")) and not _has_mp3_header(container):
+        return 0.0
     if stream.duration is not None and stream.time_base:
         return float(stream.duration * stream.time_base)
     stated = {key.upper(): value for key, value in stream.metadata.items()}.get("DURATION", "")
@@ -498,6 +508,21 @@ def _declared_seconds(stream: Stream) -> float:
         return sum(float(part) * 60.0**i for i, part in enumerate(reversed(stated.split(":"))))
     except ValueError:
         return 0.0
+
+
+def _has_mp3_header(container: InputContainer) -> bool:
+    """Whether an mp3 states its length; FFmpeg guesses it from the bit rate otherwise."""
+    with _readable(container.name) as file:
+        head = file.read(10)
+        if head[:3] == b"ID3":
+            size = sum(
+                (byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=False)
+            )
+            file.seek(size, os.SEEK_CUR)
+        else:
+            file.seek(0)
+        first = file.read(64)
+    return container.format.name == "mp3" and (b"Xing" in first or b"Info" in first)
 
 
 def _require_length(path: str, seconds: float, declared: float, slack: float) -> None:
