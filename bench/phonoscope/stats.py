@@ -12,9 +12,10 @@ replacement, as many as there are, because samples of one speaker or source vide
 independent evidence. The spread of the resampled aggregates *is* the error of the aggregate; it is
 never divided by the square root of the number of draws. Below `FEW_GROUPS` groups such intervals
 are too narrow (of normal data they cover 82 % with 5 groups, 89 % with 10, 93 % with 20), and are
-flagged ``few_groups``; one group has no interval (``one_group``). More than `BUNDLES` groups are first dealt at random into that many bundles, which
-then are drawn as groups are: the error keeps its expectation and wobbles by 1 %, less than 2,000
-draws make it wobble, and time and memory are bounded.
+flagged ``few_groups``; one group has no interval (``one_group``). More than `BUNDLES` groups are
+first dealt at random into that many bundles, which then are drawn as groups are: the error keeps
+its expectation and wobbles by 1 %, less than 2,000 draws make it wobble, and time and memory are
+bounded.
 
 Pairing. The draws depend only on the sorted set of groups and the seed, so systems on the same
 samples are resampled alike.
