@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from phonoscope.types import (
     Outcome,
     Ratio,
     Record,
+    Sample,
     Scalar,
     Unsupported,
     Value,
@@ -71,9 +73,7 @@ def _outcomes(cells: Sequence[Any], store: RunStore) -> tuple[Outcome | None, ..
     )
 
 
-def estimate(
-    metric: Metric, outcomes: Sequence[Outcome | None], groups: Sequence[str]
-) -> Estimate:
+def estimate(metric: Metric, outcomes: Sequence[Outcome | None], groups: Sequence[str]) -> Estimate:
     """Aggregate one metric over the samples of one row."""
     good = [(o.value, g) for o, g in zip(outcomes, groups, strict=True) if isinstance(o, Record)]
     result = stats.estimate(
@@ -266,9 +266,7 @@ def values(line: Line, metric: str) -> dict[str, Value]:
     return {sample.id: outcome.value for sample, outcome in pairs if isinstance(outcome, Record)}
 
 
-def _ranks(
-    protocol: Protocol, rows: Sequence[Line]
-) -> dict[int, dict[str, tuple[int, int]]]:
+def _ranks(protocol: Protocol, rows: Sequence[Line]) -> dict[int, dict[str, tuple[int, int]]]:
     """Return rank ranges by row number and metric: systems of one table, on the same samples."""
     tables: dict[tuple[Any, ...], list[int]] = {}
     for number, line in enumerate(rows):
@@ -300,6 +298,32 @@ def _table_ranks(
         list(names), stats.pairwise(names, ordered, aggregate=metric.aggregate), metric.better
     )
     return {int(name): span for name, span in found.items()}
+
+
+SAMPLE_HEADS = (
+    *("system", "dataset", "condition", "seed", "sample", "group", "metric"),
+    *("value", "status", "code", "error", "flags", "info"),
+)
+
+
+def sample_table(rows: Sequence[Line]) -> Iterator[Sequence[Any]]:
+    """Yield the heads, then one row per row of the board, sample and metric."""
+    yield SAMPLE_HEADS
+    for line in rows:
+        spec = line.plan.spec
+        place = (spec.entry.name, spec.dataset.name, str(spec.condition), spec.seed)
+        for number, sample in enumerate(line.plan.samples):
+            for metric, outcomes in line.outcomes.items():
+                outcome = outcomes[number]
+                if outcome is not None:
+                    yield *place, sample.id, sample.group, metric, *_sample_cells(sample, outcome)
+
+
+def _sample_cells(sample: Sample, outcome: Outcome) -> tuple[Any, ...]:
+    found = _sample_value(sample.id, sample.group, outcome)
+    info = json.dumps(dict(outcome.info)) if isinstance(outcome, Record) and outcome.info else ""
+    value = "" if found.value is None else repr(found.value)
+    return value, found.status, found.code, found.error, " ".join(found.flags), info
 
 
 def parameters(line: Line) -> dict[str, Scalar]:

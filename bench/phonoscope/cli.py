@@ -32,10 +32,12 @@ weights_app = typer.Typer(no_args_is_help=True, help="List, fetch and accept net
 app.add_typer(weights_app, name="weights")
 
 PluginFiles = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="Python file with further plugins; repeatable.")
+    list[Path] | None,
+    typer.Option("--plugin", help="Python file with further plugins; repeatable."),
 ]
 Store = Annotated[
-    str | None, typer.Option("--store", help="Folder or URL of results; runs/<protocol> by default.")
+    str | None,
+    typer.Option("--store", help="Folder or URL of results; runs/<protocol> by default."),
 ]
 EngineName = Annotated[str, typer.Option(help="serial, processes or ray.")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes; all cores by default.", min=1)]
@@ -84,13 +86,15 @@ def _options(
     if version:
         import phonoscope
 
-        print(f"phonoscope {phonoscope.__version__}")
+        typer.echo(f"phonoscope {phonoscope.__version__}")
         raise typer.Exit
 
 
 @app.command("list")
 def list_plugins(
-    kind: Annotated[str, typer.Argument(help="metrics, systems, datasets, boards, views")] = "metrics",
+    kind: Annotated[
+        str, typer.Argument(help="metrics, systems, datasets, boards, views")
+    ] = "metrics",
     plugin: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
@@ -103,7 +107,7 @@ def list_plugins(
     _discover(plugin)
     heads, rows = catalogue.listing(kind)
     if as_json:
-        print(json.dumps([dict(zip(heads, row, strict=True)) for row in rows], indent=2))
+        typer.echo(json.dumps([dict(zip(heads, row, strict=True)) for row in rows], indent=2))
     else:
         _print_table(heads, rows)
 
@@ -120,7 +124,7 @@ def describe(
     from phonoscope import catalogue
 
     _discover(plugin)
-    print(catalogue.card(name))
+    typer.echo(catalogue.card(name))
 
 
 @app.command()
@@ -176,10 +180,16 @@ def score(
     transcripts: Annotated[
         Path | None, typer.Option(help="Lines of sample<TAB>text, for word error rates.")
     ] = None,
-    task: Annotated[str, typer.Option(help="lip2speech, video2audio or talking_face")] = "lip2speech",
-    output: Annotated[Path | None, typer.Option(help="Write one CSV row per sample, metric.")] = None,
+    task: Annotated[
+        str, typer.Option(help="lip2speech, video2audio or talking_face")
+    ] = "lip2speech",
+    output: Annotated[
+        Path | None, typer.Option(help="Write one CSV row per sample, metric.")
+    ] = None,
     as_json: AsJson = False,
-    store: Annotated[str | None, typer.Option(help="Keep results there, so that it resumes.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Keep results there, so that it resumes.")
+    ] = None,
     engine: EngineName = "processes",
     workers: Workers = None,
     device: Device = "cpu",
@@ -209,7 +219,7 @@ def score(
     )
     if output:
         _write_text(output, scoring.to_csv(found))
-    print(scoring.to_json(found)) if as_json else _print_scores(found)
+    typer.echo(scoring.to_json(found)) if as_json else _print_scores(found)
     raise typer.Exit(FAILED if found.failed else 0)
 
 
@@ -237,7 +247,7 @@ def board(
     source: Annotated[str, typer.Argument(help="A store, a protocol file, or a board's name.")],
     store: Store = None,
     output: Annotated[Path | None, typer.Option(help="Folder; <store>/board by default.")] = None,
-    formats: Annotated[str, typer.Option(help="Of html, md, tex, csv, json.")] = "html,md,tex,csv,json",
+    formats: Annotated[str, typer.Option(help="With commas.")] = "html,md,tex,csv,json",
     plugin: PluginFiles = None,
 ) -> None:
     """Render the leaderboard of what a store holds. Measures nothing.
@@ -253,7 +263,7 @@ def board(
     _print_board(made)
     folder = output or Path(opened.local or ".") / "board"
     for path in render(made, folder, formats=tuple(formats.split(","))):
-        print(path)
+        typer.echo(path)
 
 
 @app.command()
@@ -270,7 +280,7 @@ def compare(
     Examples: `phonoscope compare runs/main runs/branch`,
     `phonoscope compare spectral_gate noisy --store runs/quickstart`
 
-    Differences are A minus B with 95 % intervals by the paired cluster bootstrap; p-values are Holm's.
+    Differences are A minus B with 95 % intervals by the paired cluster bootstrap, Holm's p-values.
     """
     from phonoscope import comparing
 
@@ -278,7 +288,7 @@ def compare(
     wanted = [name for name in metrics.split(",") if name]
     rows = comparing.compare(a, b, store=store, metrics=wanted)
     if as_json:
-        print(comparing.to_json(rows))
+        typer.echo(comparing.to_json(rows))
     else:
         _print_table(comparing.HEADS, [row.cells() for row in rows])
 
@@ -286,14 +296,17 @@ def compare(
 @app.command()
 def gate(
     source: Annotated[
-        str | None, typer.Argument(help="The run's store; runs/<protocol of the baseline> if absent.")
+        str | None,
+        typer.Argument(help="The run's store; runs/<protocol of the baseline> if absent."),
     ] = None,
     baseline: Annotated[Path, typer.Option(help="JSON file kept in your repository.")] = Path(
         "baseline.json"
     ),
     margin: Annotated[
         list[str] | None,
-        typer.Option(help="How much a metric may lose: pesq_wb=0.05; repeatable; the name may be *."),
+        typer.Option(
+            help="How much a metric may lose: pesq_wb=0.05; repeatable; the name may be *."
+        ),
     ] = None,
     write: Annotated[
         bool, typer.Option("--write", help="Write the baseline from this run instead of judging.")
@@ -315,11 +328,11 @@ def gate(
     _discover(plugin)
     if write:
         count = comparing.write_baseline(source, baseline)
-        print(f"{baseline}: {count} rows; commit it")
+        typer.echo(f"{baseline}: {count} rows; commit it")
         return
     verdicts = comparing.judge(source, baseline, margins=margin or [])
     summary = gates.to_markdown(verdicts)
-    print(summary)
+    typer.echo(summary)
     gates.publish_summary(summary)
     if markdown:
         _write_text(markdown, summary)
@@ -340,7 +353,7 @@ def sync(
     from phonoscope import tracking as trackers
 
     report = trackers.sync(store, tracking)
-    print(f"sent {report.sent}, left {report.left}")
+    typer.echo(f"sent {report.sent}, left {report.left}")
     raise typer.Exit(1 if report.left else 0)
 
 
@@ -362,7 +375,7 @@ def list_weights(as_json: AsJson = False) -> None:
     _discover(None)
     heads, rows = catalogue.weight_rows()
     if as_json:
-        print(json.dumps([dict(zip(heads, row, strict=True)) for row in rows], indent=2))
+        typer.echo(json.dumps([dict(zip(heads, row, strict=True)) for row in rows], indent=2))
     else:
         _print_table(heads, rows)
 
@@ -377,7 +390,7 @@ def fetch_weights(names: Annotated[list[str], typer.Argument(help="Names of weig
 
     _discover(None)
     for name in names:
-        print(weights.fetch(name))
+        typer.echo(weights.fetch(name))
 
 
 @weights_app.command("accept")
@@ -391,7 +404,7 @@ def accept_licence(
     from phonoscope import weights
 
     _discover(None)
-    print(f"noted in {weights.accept(family)}")
+    typer.echo(f"noted in {weights.accept(family)}")
 
 
 def _discover(files: list[Path] | None) -> None:
@@ -427,7 +440,7 @@ def _print_table(heads: Any, rows: Any) -> None:
     if not sys.stdout.isatty():
         text = io.StringIO()
         csv.writer(text, delimiter="\t", lineterminator="\n").writerows([heads, *rows])
-        print(text.getvalue(), end="")
+        typer.echo(text.getvalue(), nl=False)
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for head in heads:
@@ -438,16 +451,9 @@ def _print_table(heads: Any, rows: Any) -> None:
 
 
 def _print_board(made: Any) -> None:
-    from phonoscope.leaderboard import to_terminal
+    from phonoscope import console
 
-    heads, rows = to_terminal(made)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for number, head in enumerate(heads):
-        table.add_column(escape(head), justify="left" if number < 2 else "right")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 400
-    Console(width=width, highlight=False).print(table)
+    console.print_board(made)
 
 
 def _print_scores(found: Any) -> None:
@@ -474,15 +480,15 @@ def _print_places(opened: Any, tracking: str | None) -> None:
     if opened.local is None:
         return
     folder = opened.local
-    print()
-    print(f"HTML board    {folder / 'board' / 'leaderboard.html'}   (open it in a browser)")
-    print(f"Markdown      {folder / 'board' / 'leaderboard.md'}")
-    print(f"LaTeX         {folder / 'board' / 'leaderboard.tex'}")
+    typer.echo()
+    typer.echo(f"HTML board    {folder / 'board' / 'leaderboard.html'}   (open it in a browser)")
+    typer.echo(f"Markdown      {folder / 'board' / 'leaderboard.md'}")
+    typer.echo(f"LaTeX         {folder / 'board' / 'leaderboard.tex'}")
     if tracking is None and not os.environ.get("MLFLOW_TRACKING_URI"):
         database = folder / "mlflow.db"
-        print(f"MLflow        {database}")
-        print("              pip install 'phonoscope[ui]', then:")
-        print(f"              mlflow ui --backend-store-uri sqlite:///{database}")
+        typer.echo(f"MLflow        {database}")
+        typer.echo("              pip install 'phonoscope[ui]', then:")
+        typer.echo(f"              mlflow ui --backend-store-uri sqlite:///{database}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from phonoscope.events import (
@@ -32,6 +33,21 @@ from phonoscope.events import (
     StageFinished,
     StageStarted,
 )
+from phonoscope.leaderboard import (
+    Block,
+    Column,
+    Leaderboard,
+    Shown,
+    arrow,
+    axes_of,
+    failed_samples,
+    order_lines,
+    places,
+    sections,
+    show,
+    show_scalar,
+)
+from phonoscope.types import Estimate
 
 SHOWN_FAILURES = 5
 STAGES = {"generate": "generate", "view": "look", "measure": "measure"}
@@ -137,7 +153,7 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, float) and value != value:
         return None
-    return _plain(dataclasses.asdict(value)) if dataclasses.is_dataclass(value) else value
+    return _plain(dataclasses.asdict(value)) if isinstance(value, Estimate) else value
 
 
 def listener(*, quiet: bool = False, stream: TextIO | None = None) -> Listener:
@@ -156,3 +172,46 @@ def _only_failures(stream: TextIO) -> Listener:
             log(event)
 
     return listen
+
+
+def print_board(board: Leaderboard) -> None:
+    """Print the board to standard output: best in bold, second underlined."""
+    axes = axes_of(board)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("system", *axes):
+        table.add_column(name, no_wrap=True)
+    columns = [column for column in board.columns if not column.planned]
+    for column in columns:
+        table.add_column(f"{column.metric} {arrow(column)}", justify="right")
+    for section in sections(board):
+        for block in section.blocks:
+            _add_block(table, board, block, columns, axes)
+    width = None if sys.stdout.isatty() else 60 + 22 * len(columns)
+    Console(width=width, highlight=False).print(table)
+    _print_orders(board)
+
+
+def _add_block(
+    table: Table, board: Leaderboard, block: Block, columns: list[Column], axes: Sequence[str]
+) -> None:
+    best = {column.metric: places(block.rows, column) for column in columns}
+    for number, row in enumerate(block.rows):
+        cells = [_cell(show(row, column, best[column.metric].get(number, 0))) for column in columns]
+        point = [show_scalar(row.condition.get(axis)) for axis in axes]
+        failed = failed_samples(row)
+        name = Text(row.system, style="" if row.kind == "system" else "dim")
+        name.append(f" ({failed} failed)" if failed else "", style="red")
+        table.add_row(name, *point, *cells)
+    table.add_section()
+
+
+def _cell(shown: Shown) -> Text:
+    style = {1: "bold", 2: "underline"}.get(shown.place, "")
+    text = Text(shown.value, style=style)
+    text.append(f" ±{shown.std}" if shown.std else "", style="dim")
+    return text
+
+
+def _print_orders(board: Leaderboard) -> None:
+    for line in order_lines(board):
+        sys.stdout.write(line + "\n")

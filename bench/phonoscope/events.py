@@ -11,7 +11,7 @@ from phonoscope.types import Estimate, Scalar
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A protocol begins: `cells` are (run, sample, metric) triples, `known` of them measured before."""
+    """A protocol begins: `cells` counts (run, sample, metric) triples."""
 
     protocol: str
     store: str

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from phonoscope import media
 from phonoscope.engines import Engine, Lost
@@ -22,7 +22,7 @@ from phonoscope.store import RunStore
 from phonoscope.types import Clip, Failure, Sample, Unsupported, Window, fingerprint
 from phonoscope.views import attempt
 
-STAGE = "generate"
+STAGE: Final = "generate"
 TRANSIENT = ("worker_died", "metric_error")
 Generated = Clip | Failure | Unsupported
 
@@ -42,7 +42,7 @@ class Job:
 def key_of(spec: RunSpec, sample: Sample) -> str | None:
     """Return the digest of all that decides the clip, or None if an input cannot be read.
 
-    Only inputs that the system consumes count: a system without `audio` generates once for all SNRs.
+    Only inputs that the system needs count: one without `audio` generates once for all SNRs.
     """
     used = {role: _role(sample, role) for role in spec.entry.system.needs}
     digests = {role: attempt(STAGE, media.digest, clip) for role, clip in used.items() if clip}
@@ -88,10 +88,12 @@ def _produce(job: Job) -> Generated:
         if not isinstance(made, Clip) or Path(made.path).parent != partial:
             return made if not isinstance(made, Clip) or made.effect is None else _unwritten(job)
         if not Path(made.path).is_file():
-            text = f"system {job.entry.name} returned {Path(made.path).name}, but wrote no such file"
+            text = (
+                f"system {job.entry.name} returned {Path(made.path).name}, but wrote no such file"
+            )
             return Failure(STAGE, "missing_clip", text)
         shutil.rmtree(job.folder, ignore_errors=True)
-        os.replace(partial, job.folder)
+        partial.replace(job.folder)
         return replace(made, path=str(job.folder / Path(made.path).name))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -146,7 +148,7 @@ def _jobs(spec: RunSpec, store: RunStore) -> Iterator[Job]:
 
 
 def extras(spec: RunSpec) -> tuple[tuple[str, Any], ...]:
-    """Return what a system's function asks for by name: its data set, or an axis of the condition."""
+    """Return what a system asks for by name: its data set, or an axis of the condition."""
     asked = inspect.signature(spec.entry.system.function).parameters
     offered = {"dataset": spec.dataset, **dict(spec.condition.axes)}
     return tuple((name, value) for name, value in offered.items() if name in asked)
@@ -178,7 +180,7 @@ def _known(store: RunStore, job: Job) -> bool:
 
 
 def _located(store: RunStore, path: str) -> Path:
-    return Path(path) if os.path.isabs(path) else media_folder(store) / path
+    return media_folder(store) / path
 
 
 def _row(job: Job, made: Generated, store: RunStore) -> dict[str, Any]:
@@ -196,7 +198,9 @@ def _clip_row(job: Job, status: str, **fields: Any) -> dict[str, Any]:
     return {"key": job.key, "sample": job.sample.id, "status": status, **empty, **fields}
 
 
-def generated(spec: RunSpec, store: RunStore, window: Window | None = None) -> list[Generated | None]:
+def generated(
+    spec: RunSpec, store: RunStore, window: Window | None = None
+) -> list[Generated | None]:
     """Return each sample's clip or failure in order; None where nothing was generated yet."""
     samples = list(spec.samples())
     if spec.entry.system.materialise:
@@ -224,9 +228,7 @@ def _from_store(
 ) -> list[Generated | None]:
     keys = [None if lacking(spec.entry, s) else key_of(spec, s) for s in samples]
     rows = store.clips.fetch([key or "" for key in keys])
-    return [
-        _outcome(spec, store, *triple) for triple in zip(samples, keys, rows, strict=True)
-    ]
+    return [_outcome(spec, store, *triple) for triple in zip(samples, keys, rows, strict=True)]
 
 
 def _outcome(spec: RunSpec, store: RunStore, sample: Sample, key: str | None, row: Any) -> Any:

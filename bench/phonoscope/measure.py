@@ -1,4 +1,4 @@
-"""Measure: view by view, then metric by metric; every cell ends as a record, a failure or unsupported.
+"""Measure: view by view, then metric by metric; each cell ends as a record or says why not.
 
 `plan` says for one run which record each cell needs. Records are keyed by content: the same clips
 under the same metric are measured once, whichever systems, conditions or runs share them.
@@ -108,7 +108,7 @@ class Planner:
         samples = tuple(spec.samples())
         made = tuple(generated(spec, self.store))
         cells: dict[str, list[Any]] = {metric.name: [] for metric in self.protocol.metrics}
-        jobs = []
+        jobs: list[Job] = []
         for sample, clip in zip(samples, made, strict=True):
             jobs += self._sample(spec, sample, clip, cells)
         frozen = {name: tuple(items) for name, items in cells.items()}
@@ -152,8 +152,9 @@ class Planner:
             text = f"sample {sample.id} has no {absent[0]}, which {metric.name} needs"
             return Unsupported(f"missing_{absent[0]}", text)
         for role in metric.views:
-            if isinstance(digests[role], Failure):
-                return renamed(digests[role], role)
+            digest = digests[role]
+            if isinstance(digest, Failure):
+                return renamed(digest, role)
         texts = [sample.meta[name] for name in metric.texts]
         used = [digests[role] for role in metric.views]
         return fingerprint(self._identities[metric.name], used, texts)
@@ -163,7 +164,9 @@ def lacks(metric: Metric) -> Failure | None:
     """Return why a metric cannot run on this machine, if it cannot."""
     absent = missing_packages(metric.packages)
     if absent:
-        text = f"{metric.name} needs {', '.join(absent)}; `phonoscope doctor` says how to install it"
+        text = (
+            f"{metric.name} needs {', '.join(absent)}; `phonoscope doctor` says how to install it"
+        )
         return Failure("view", "dependency_missing", text)
     try:
         for name in metric.weights:
@@ -173,7 +176,7 @@ def lacks(metric: Metric) -> Failure | None:
     return None
 
 
-def renamed(failure: Any, role: str) -> Any:
+def renamed(failure: Failure | Unsupported, role: str) -> Failure | Unsupported:
     """Return the failure under the name that it has in this role, and say which role it was."""
     code = RENAMED.get((role, failure.code), failure.code)
     return replace(failure, code=code, error=f"{role}: {failure.error}")
@@ -194,7 +197,7 @@ class ViewTask:
 
 @dataclass(frozen=True)
 class MeasureTask:
-    """Run the metrics' functions on a list of (job, known view outputs by role); runs in a worker."""
+    """Run the metrics' functions on (job, known view outputs by role) pairs; runs in a worker."""
 
     metrics: tuple[Metric, ...]
 
@@ -266,9 +269,7 @@ def view_key(view: View, digest: str) -> str:
     return fingerprint(view.identity, digest)
 
 
-def _needed_views(
-    jobs: Sequence[Job], metrics: Sequence[Metric]
-) -> dict[View, dict[str, Clip]]:
+def _needed_views(jobs: Sequence[Job], metrics: Sequence[Metric]) -> dict[View, dict[str, Clip]]:
     needed: dict[str, tuple[View, dict[str, Clip]]] = {}
     for job in jobs:
         for view, role in _stored_views(job, metrics):
@@ -356,9 +357,7 @@ def _paired(part: Sequence[Job], result: Any) -> Iterator[tuple[Job, list[Outcom
         yield job, [result.failure()] * len(job.wanted) if lost else result[number]
 
 
-def _report(
-    job: Job, metric: Metric, outcome: Outcome, listeners: Sequence[Listener]
-) -> None:
+def _report(job: Job, metric: Metric, outcome: Outcome, listeners: Sequence[Listener]) -> None:
     if isinstance(outcome, Failure):
         names = job.system, job.sample, metric.name
         _tell(listeners, SampleFailed(*names, outcome.stage, outcome.code, outcome.error))
@@ -382,7 +381,14 @@ def _tell(listeners: Sequence[Listener], event: Any) -> None:
 
 
 def _view_row(key: str, view: View, output: Any) -> dict[str, Any]:
-    row = {"key": key, "view": str(view), "status": "ok", "text": "", "data": b"", "dtype": ""}
+    row: dict[str, Any] = {
+        "key": key,
+        "view": str(view),
+        "status": "ok",
+        "text": "",
+        "data": b"",
+        "dtype": "",
+    }
     row |= {"shape": [], "code": "", "error": "", "transient": False}
     if isinstance(output, np.ndarray):
         if not np.isfinite(output).all():
@@ -428,7 +434,7 @@ def view_output(row: Mapping[str, Any]) -> Any:
     return json.loads(row["text"])
 
 
-EMPTY_RECORD = {
+EMPTY_RECORD: dict[str, Any] = {
     "status": "ok", "value": None, "denominator": None, "vectors": b"", "dtype": "", "shape": [],
     "flags": [], "info": "", "stage": "", "code": "", "error": "", "transient": False,
 }  # fmt: skip

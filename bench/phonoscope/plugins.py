@@ -101,7 +101,7 @@ def metric(
     encoder: str | None = None,
     requires: Sequence[str] = (),
     decimals: int = 2,
-    **views: View,
+    **views: Any,
 ) -> Callable[[Callable[..., Any]], Metric]:
     """Make a metric of a function whose parameters are roles.
 
@@ -141,12 +141,15 @@ def metric(
             if role not in CLIP_ROLES + TEXT_ROLES:
                 known = ", ".join(CLIP_ROLES + TEXT_ROLES)
                 raise SpecError(f"{where}: parameter {role!r} is no role; roles are {known}")
+        for role, item in views.items():
+            if not isinstance(item, View):
+                raise SpecError(f"{where}: {role}={item!r} is no view")
         if set(views) != {role for role in roles if role in CLIP_ROLES}:
             raise SpecError(
                 f"{where}: give a view for each clip role of the function and for no other, "
                 f"such as generated=audio(16_000); roles {roles}, views {sorted(views)}"
             )
-        item = Metric(
+        made = Metric(
             name=function.__name__,
             function=function,
             views={role: views[role] for role in roles if role in views},
@@ -161,8 +164,8 @@ def metric(
             requires=tuple(requires),
             decimals=decimals,
         )
-        METRICS.add(item.name, item, origin_of(function))
-        return item
+        METRICS.add(made.name, made, origin_of(function))
+        return made
 
     return register
 
@@ -174,8 +177,8 @@ class System:
     Attributes
     ----------
     function : callable
-        ``(sample, out, *, seed, **params) -> Path | Clip``: writes below the folder `out` and returns
-        the file, or returns a clip that exists already.
+        ``(sample, out, *, seed, **params) -> Path | Clip``: writes below the folder `out` and
+        returns the file, or returns a clip that exists already.
     needs : tuple of str
         Input roles; a sample without one of them is unsupported.
     materialise : bool

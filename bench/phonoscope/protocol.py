@@ -1,4 +1,4 @@
-"""Protocols: the YAML file that says what is measured, checked key by key, and the runs it expands to."""
+"""Protocols: the YAML file that says what is measured, checked key by key, and its runs."""
 
 from __future__ import annotations
 
@@ -57,14 +57,6 @@ class MixingSpec(_Strict):
     short_noise: Literal["error", "wrap"] = "wrap"
 
 
-class GateRule(_Strict):
-    """A margin that a metric may lose against the baseline, in the metric's unit."""
-
-    metric: str
-    margin: float = Field(default=0.0, ge=0)
-    system: str = "*"
-
-
 class ProtocolSpec(_Strict):
     """What a protocol file may say. Unknown keys are refused."""
 
@@ -84,7 +76,7 @@ class ProtocolSpec(_Strict):
     limit: int | None = Field(default=None, ge=1)
     window: tuple[float, float] | Literal["shortest"] | None = None
     mixing: MixingSpec = MixingSpec()
-    gate: tuple[GateRule, ...] = ()
+    gate: tuple[dict[str, Any], ...] = ()
 
     @field_validator("datasets", "systems", "references", "controls", mode="before")
     @classmethod
@@ -133,15 +125,22 @@ class RunSpec:
     @property
     def key(self) -> str:
         """Digest of all that decides the output."""
-        return fingerprint(
-            self.entry.name,
-            self.entry.identity,
-            self.dataset.name,
-            self.dataset.revision,
-            self.condition.axes,
-            self.mixing.model_dump() if self.condition.get("snr_db") is not None else None,
-            self.seed,
-        )
+        return fingerprint(self.described())
+
+    def described(self) -> dict[str, Any]:
+        """Return all that decides the output, as plain data."""
+        mixed = self.condition.get("snr_db") is not None
+        return {
+            "name": self.entry.name,
+            "system": self.entry.system.name,
+            "version": self.entry.system.version,
+            "params": dict(self.entry.params),
+            "dataset": self.dataset.name,
+            "revision": self.dataset.revision,
+            "condition": dict(self.condition.axes),
+            "mixing": self.mixing.model_dump() if mixed else None,
+            "seed": self.seed,
+        }
 
     def sample(self, sample: Sample) -> Sample:
         """Apply the condition to the sample's inputs, never to its reference."""
@@ -267,7 +266,9 @@ def _validate(raw: dict[str, Any], path: Path | None, text: str) -> ProtocolSpec
 
 
 def _explain(problem: Any, text: str) -> str:
-    places = [p for p in problem["loc"] if not str(p).startswith(("function-", "tuple[", "literal["))]
+    places = [
+        p for p in problem["loc"] if not str(p).startswith(("function-", "tuple[", "literal["))
+    ]
     key = ".".join(str(p) for p in places)
     line = _line_of(text, places)
     prefix = f"line {line}: {key}" if line else key
@@ -286,7 +287,6 @@ def _model_at(places: list[Any]) -> type[BaseModel]:
         "references": SystemSpec,
         "controls": SystemSpec,
         "mixing": MixingSpec,
-        "gate": GateRule,
     }
     return models.get(str(places[0]), ProtocolSpec) if places else ProtocolSpec
 
@@ -431,4 +431,6 @@ def _check_noise(spec: ProtocolSpec, dataset: Dataset) -> None:
     for name in spec.conditions.get("noise", ()):
         if name not in dataset.noises:
             known = ", ".join(dataset.noises)
-            raise SpecError(f"conditions.noise: {dataset.name} has no noise {name!r}; it has {known}")
+            raise SpecError(
+                f"conditions.noise: {dataset.name} has no noise {name!r}; it has {known}"
+            )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Any
 from phonoscope import assemble, engines, generate, media, plugins, protocol
 from phonoscope.assemble import Line
 from phonoscope.engines import Engine
+from phonoscope.errors import StoreError
 from phonoscope.events import Listener, RunFinished, RunMeasured, RunStarted
 from phonoscope.leaderboard import Leaderboard, render
 from phonoscope.measure import Planner, measure
@@ -20,6 +23,7 @@ from phonoscope.types import Clip, Failure, Window
 from phonoscope.views import attempt
 
 STORE = "runs/{name}"
+SOURCE = "source.json"
 
 
 def run(
@@ -84,17 +88,18 @@ def _run(
     formats: Sequence[str],
 ) -> Leaderboard:
     _tell(listeners, _started(found, store))
+    _describe_runs(found, store)
     generate.generate(found, store, engine, listeners)
-    planner = Planner(found, store, shared_windows(found, store))
-    measure(planner, engine, listeners, device=device)
-    rows = list(assemble.lines(planner))
+    plans = planner(found, store)
+    measure(plans, engine, listeners, device=device)
+    rows = list(assemble.lines(plans))
     for line in rows:
         _tell(listeners, measured(line))
-    board = assemble.leaderboard(planner, rows)
+    made = assemble.leaderboard(plans, rows)
     folder = store.local / "board" if store.local and formats else None
-    files = render(board, folder, formats=formats) if folder else []
-    _tell(listeners, RunFinished(found.spec.name, board, [str(file) for file in files]))
-    return board
+    files = [*render(made, folder, formats=formats), samples(rows, folder)] if folder else []
+    _tell(listeners, RunFinished(found.spec.name, made, [str(file) for file in files]))
+    return made
 
 
 def open_store(
@@ -120,6 +125,21 @@ def remember_digests(store: RunStore) -> None:
             store.digests.add(row)
 
 
+def samples(rows: Sequence[Line], folder: Path) -> Path:
+    """Write one CSV line per row of the board, sample and metric; return the file."""
+    path = folder / "samples.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(assemble.sample_table(rows))
+    return path
+
+
+def _describe_runs(found: Protocol, store: RunStore) -> None:
+    """Say in the store what each run key stands for."""
+    for spec in found.runs():
+        if spec.key not in store.runs:
+            store.runs.add({"key": spec.key, "description": json.dumps(spec.described())})
+
+
 def _started(found: Protocol, store: RunStore) -> RunStarted:
     specs = list(found.runs())
     cells = sum(len(spec.dataset.samples) for spec in specs) * len(found.metrics)
@@ -131,7 +151,7 @@ def git_commit() -> str:
     """Return the commit of the working folder's repository, marked where it has changes, or ''."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return ""
     return done.stdout.strip()
@@ -189,10 +209,10 @@ class Progress:
 
 def status(found: Protocol, store: RunStore) -> list[Progress]:
     """Return how far each row of the protocol has come; measures nothing."""
-    planner = Planner(found, store, {})
+    plans = planner(found, store)
     rows = []
     for spec in found.runs():
-        plan = planner.plan(spec)
+        plan = plans.plan(spec)
         known = {
             name: sum(not isinstance(cell, str) or store.records.settled(cell) for cell in cells)
             - cells.count(None)
@@ -202,6 +222,63 @@ def status(found: Protocol, store: RunStore) -> list[Progress]:
         names = spec.entry.name, spec.dataset.name, str(spec.condition), spec.seed
         rows.append(Progress(*names, made, known, len(plan.samples)))
     return rows
+
+
+def board(found: Protocol, store: RunStore) -> Leaderboard:
+    """Return the board of what the store holds; measures nothing."""
+    return assemble.leaderboard(planner(found, store))
+
+
+def planner(found: Protocol, store: RunStore) -> Planner:
+    """Return the planner of a protocol over its store."""
+    return Planner(found, store, shared_windows(found, store))
+
+
+def remember_source(
+    store: RunStore, source: str, *, limit: int | None, plugins: Sequence[Path]
+) -> None:
+    """Note in a local store which protocol fills it, so that the store alone can be named later."""
+    if store.local is None:
+        return
+    path = Path(source)
+    note = {
+        "source": str(path.resolve()) if path.exists() else source,
+        "limit": limit,
+        "plugins": [str(file.resolve()) for file in plugins],
+    }
+    store.write_text(SOURCE, json.dumps(note, indent=1))
+
+
+def reopen(source: str, store: str | None = None) -> tuple[Protocol, RunStore]:
+    """Return the protocol and the opened store that `source` names: a store, or a protocol.
+
+    Raises
+    ------
+    UserError
+        If it is neither, or the store was not made by `phonoscope run`.
+    """
+    folder = Path(source)
+    if not (folder / "store.json").is_file():
+        found = protocol.load(source)
+        url = store or STORE.format(name=found.spec.name)
+        return found, RunStore(url, create=False)
+    note_file = folder / SOURCE
+    if not note_file.is_file():
+        raise StoreError(f"{folder}: does not say which protocol filled it; name the protocol")
+    note = json.loads(note_file.read_text("utf-8"))
+    plugins.discover([Path(file) for file in note["plugins"]])
+    return protocol.load(note["source"], limit=note["limit"]), RunStore(folder, create=False)
+
+
+def too_many_failures(made: Leaderboard, found: Protocol) -> bool:
+    """Return whether a cell of the board has more failures than the protocol allows."""
+    counts = [
+        cell.estimate.n_failed
+        for row in made.rows
+        for cell in row.cells.values()
+        if cell.estimate is not None
+    ]
+    return max(counts, default=0) > found.spec.max_failed
 
 
 def _tell(listeners: Sequence[Listener], event: Any) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("sample", "metric", "value", "status", "error")
+DASH = "\N{EN DASH}"
+HEADS = ("metric", "mean", "std", "low", "high", "n", "failed", "unsupported", "unit")
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,8 @@ def score(
 ) -> pd.DataFrame:
     """Score a folder of generated clips, against a folder of references where a metric needs one.
 
-    Files are matched by their path below the folder, without the suffix. The parent folder of a file
-    is its group (speaker) for the statistics.
+    Files are matched by their path below the folder, without the suffix. The parent folder of a
+    file is its group (speaker) for the statistics.
 
     Parameters
     ----------
@@ -68,8 +74,8 @@ def score(
     Returns
     -------
     DataFrame
-        One row per sample and metric: `sample`, `metric`, `value` (NaN where there is none), `status`
-        (``ok | failed | unsupported``), `error`.
+        One row per sample and metric: `sample`, `metric`, `value` (NaN where there is none),
+        `status` (``ok | failed | unsupported``), `error`.
 
     Raises
     ------
@@ -135,7 +141,8 @@ def _protocol(
 ) -> Protocol:
     options: dict[str, Any] = {"reference": str(reference)} if reference else {}
     if reference is None:
-        options = {"listing": str(generated)}
+        role = "video" if task == "talking_face" else "audio"
+        options = {"inputs": {role: str(generated)}}
     if transcripts:
         options["transcripts"] = str(transcripts)
     return protocol.load(
@@ -167,3 +174,45 @@ def _row(sample: str, metric: str, outcome: Outcome | None) -> dict[str, Any]:
         return row | {"status": "unsupported", "error": f"{outcome.code}: {outcome.error}"}
     assert outcome is not None, "every cell was measured"  # noqa: S101 - narrows the type
     return row | {"value": assemble.scalar(outcome.value), "status": "ok", "error": ""}
+
+
+def to_csv(found: Scores) -> str:
+    """Return one CSV row per sample and metric; an empty value where there is none."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found.rows)
+    return text.getvalue()
+
+
+def to_json(found: Scores) -> str:
+    """Return the estimates as JSON; null where there is no number."""
+    summary = {
+        name: {
+            "value": assemble.finite(item.value),
+            "std": assemble.finite(item.std),
+            "low": assemble.finite(item.low),
+            "high": assemble.finite(item.high),
+            "n": item.n,
+            "n_failed": item.n_failed,
+            "n_unsupported": item.n_unsupported,
+            "flags": list(item.flags),
+            "unit": plugins.METRICS.get(name).unit,
+            "better": plugins.METRICS.get(name).better,
+            "recipe": assemble.recipe(plugins.METRICS.get(name)),
+        }
+        for name, item in found.estimates.items()
+    }
+    return json.dumps({"metrics": summary}, indent=2, ensure_ascii=False)
+
+
+def summary_rows(found: Scores) -> list[list[str]]:
+    """Return one row per metric for a table with the heads `HEADS`."""
+    return [_summary_row(name, item) for name, item in found.estimates.items()]
+
+
+def _summary_row(name: str, item: Estimate) -> list[str]:
+    metric = plugins.METRICS.get(name)
+    numbers = [item.value, item.std, item.low, item.high]
+    shown = [DASH if math.isnan(x) else f"{x:.{metric.decimals + 1}f}" for x in numbers]
+    return [name, *shown, str(item.n), str(item.n_failed), str(item.n_unsupported), metric.unit]

@@ -28,27 +28,23 @@ FORMAT = 1
 FLUSH_ROWS = 20_000
 FLUSH_SECONDS = 5.0
 
-TEXT, REAL, FLAG = pa.string(), pa.float64(), pa.bool_()
+TEXT, REAL, FLAG, WHOLE = pa.string(), pa.float64(), pa.bool_(), pa.int64()
+ARRAY = [("dtype", TEXT), ("shape", pa.list_(WHOLE))]
+REASON = [("code", TEXT), ("error", TEXT), ("transient", FLAG)]
 SCHEMAS = {
-    "runs": pa.schema([("key", TEXT), ("description", TEXT)]),
-    "clips": pa.schema(
-        [("key", TEXT), ("sample", TEXT), ("status", TEXT), ("path", TEXT), ("code", TEXT)]
-        + [("error", TEXT), ("transient", FLAG)]
-    ),
-    "digests": pa.schema(
-        [("key", TEXT), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("digest", TEXT)]
-    ),
-    "views": pa.schema(
-        [("key", TEXT), ("view", TEXT), ("status", TEXT), ("text", TEXT), ("data", pa.binary())]
-        + [("dtype", TEXT), ("shape", pa.list_(pa.int64())), ("code", TEXT), ("error", TEXT)]
-        + [("transient", FLAG)]
-    ),
-    "records": pa.schema(
-        [("key", TEXT), ("metric", TEXT), ("status", TEXT), ("value", REAL), ("denominator", REAL)]
-        + [("vectors", pa.binary()), ("dtype", TEXT), ("shape", pa.list_(pa.int64()))]
-        + [("flags", pa.list_(TEXT)), ("info", TEXT), ("stage", TEXT), ("code", TEXT)]
-        + [("error", TEXT), ("transient", FLAG)]
-    ),
+    "runs": [("key", TEXT), ("description", TEXT)],
+    "clips": [("key", TEXT), ("sample", TEXT), ("status", TEXT), ("path", TEXT), *REASON],
+    "digests": [("key", TEXT), ("size", WHOLE), ("mtime_ns", WHOLE), ("digest", TEXT)],
+    "views": [
+        *[("key", TEXT), ("view", TEXT), ("status", TEXT), ("text", TEXT), ("data", pa.binary())],
+        *ARRAY,
+        *REASON,
+    ],
+    "records": [
+        *[("key", TEXT), ("metric", TEXT), ("status", TEXT), ("value", REAL)],
+        *[("denominator", REAL), ("vectors", pa.binary()), *ARRAY],
+        *[("flags", pa.list_(TEXT)), ("info", TEXT), ("stage", TEXT), *REASON],
+    ],
 }
 
 
@@ -56,7 +52,8 @@ class Shelf:
     """One table of the store. Rows are dicts with a `key`; `add` makes them visible at once."""
 
     def __init__(self, name: str, store: RunStore) -> None:
-        self.name, self.schema, self._store = name, SCHEMAS[name], store
+        self.name, self._store = name, store
+        self.schema = pa.schema(SCHEMAS[name])
         self._parts: list[pa.Table] = []
         self._index: dict[str, tuple[int, int]] = {}
         self._fresh: list[dict[str, Any]] = []
@@ -240,6 +237,11 @@ class RunStore:
             if self.fs.exists(temporary):
                 self.fs.rm(temporary)
             raise
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a small file beside the tables, whole or not at all."""
+        with _explained(self.url):
+            self._write(f"{self.root}/{name}", text.encode())
 
     def shelves(self) -> Iterable[Shelf]:
         """Return all tables."""

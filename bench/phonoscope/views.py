@@ -1,7 +1,7 @@
 """Views: how a metric sees a clip.
 
-A view is raw media (`audio`, `frames`) or something computed from another view: a plain function, or
-a network that is loaded once and fed batches. The same view of the same clip is computed once.
+A view is raw media (`audio`, `frames`) or something computed from another view: a plain function,
+or a network that is loaded once and fed batches. The same view of the same clip is computed once.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def origin_of(function: Any) -> str:
 
 def view(
     *,
-    of: View,
+    of: Any,
     version: str = "1",
     weights: Sequence[str] = (),
     batch: int = 1,

@@ -1,8 +1,8 @@
 """The `processes` engine: a pool of worker processes on this machine.
 
-Workers come from a fork server that has imported the plugins, with one BLAS thread each. If a worker
-is killed (out of memory, a crash in C), the items that were under way are tried again alone, so only
-the guilty one is lost.
+Workers come from a fork server that has imported the plugins, with one BLAS thread each. If a
+worker is killed (out of memory, a crash in C), the items that were under way are tried again alone,
+so only the guilty one is lost.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Processes:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
                 suspects = sorted(running.values(), key=lambda pair: pair[0])
-                finished = [pair for pair in self._salvage(running)]
+                finished = list(self._salvage(running))
                 running = {}
                 yield from finished
                 known = {index for index, _ in finished}
@@ -117,10 +117,10 @@ def _single_threaded() -> Iterator[None]:
 @contextlib.contextmanager
 def _main_hidden() -> Iterator[None]:
     """Keep workers from running the user's script again (no `if __name__` guard is needed)."""
-    main = sys.modules["__main__"]
-    kept = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
-    main.__spec__ = None
+    main = vars(sys.modules["__main__"])
+    kept = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
+    main["__spec__"] = None
     try:
         yield
     finally:
-        main.__dict__.update(kept)
+        main.update(kept)
