@@ -76,8 +76,8 @@ def _check_links(root: Path) -> None:
     broken = [name for name in _LINKED if not (root / name).is_dir()]
     if broken:
         raise ImportError(
-            f"{', '.join(str(root / name) for name in broken)}: should be a folder (in a checkout, a "
-            "symlink to the folder of that name at the top). Git was probably told not to make "
+            f"{', '.join(str(root / name) for name in broken)}: should be a folder (in a checkout, "
+            "a symlink to the folder of that name at the top). Git was probably told not to make "
             "symlinks: run `git config core.symlinks true && git checkout -- bench` (on Windows, "
             "switch on developer mode first), or install a wheel: `pip install phonoscope`."
         )
