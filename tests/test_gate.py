@@ -129,6 +129,23 @@ def test_a_drop_of_just_the_margin_passes_in_spite_of_rounding(better) -> None:
     assert single(now, base, Rule(margin=0.2999)).outcome is Grade.WORSE
 
 
+def test_both_decisions_seldom_err_where_the_true_drop_is_the_margin() -> None:
+    """At the margin itself PASS and WORSE are both wrong: each happens seldom."""
+    rng = np.random.default_rng(3)
+    outcomes = []
+    for _ in range(300):
+        groups = {f"c{k:02d}": f"s{k // 2:02d}" for k in range(80)}
+        speaker = np.repeat(rng.normal(size=40), 2) * 0.2
+        before = rng.normal(3.0, 0.5, size=80)
+        after = before - 0.1 + speaker + 0.1 * rng.normal(size=80)
+        base, now = (
+            row(dict(zip(groups, v.tolist(), strict=True)), groups=groups) for v in (before, after)
+        )
+        outcomes.append(single(now, base, Rule(margin=0.1)).outcome)
+    assert 0 < outcomes.count(Grade.PASS) < 0.06 * 300
+    assert 0 < outcomes.count(Grade.WORSE) < 0.06 * 300
+
+
 def test_relative_margin_is_a_share_of_the_baseline() -> None:
     base = row()
     now = shifted(base, -0.1 * base.estimate.value)

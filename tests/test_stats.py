@@ -98,6 +98,7 @@ def test_nothing_measured_is_nan_never_zero(aggregate) -> None:
     assert all(math.isnan(x) for x in (found.value, found.low, found.high, found.std))
     assert (found.n, found.n_failed) == (0, 3)
     assert found.flags == ("no_samples",)
+    assert math.isnan(aggregate.reduce([])[0])
     lone = paired([], [], [], aggregate=aggregate)
     assert math.isnan(lone.difference) and math.isnan(lone.p) and lone.n == 0
 
@@ -144,6 +145,7 @@ def test_denominators() -> None:
     found = estimate([Ratio(0, 0), Ratio(0, 0)], ["a", "b"], aggregate=ratio_of_sums)
     assert math.isnan(found.value) and math.isnan(found.low)
     assert "zero_denominator" in found.flags
+    assert math.isnan(paired([Ratio(0, 0)] * 2, [1.0, 2.0], "ab", aggregate=ratio_of_sums).p)
     # A draw without the only group that has words is left out, and said.
     found = estimate([Ratio(1, 2), Ratio(1, 0)], ["a", "b"], aggregate=ratio_of_sums)
     assert found.value == 1.0 and "zero_denominator" in found.flags

@@ -384,7 +384,8 @@ def _decide(found: Paired, base: RowData, *, margin: float, tolerance: float) ->
         return Grade.UNMEASURED, "the clips in common have no number: their denominators add to 0"
     if math.isnan(low):
         return Grade.INCONCLUSIVE, "all clips are of one group, so there is no interval"
-    drop = f"drop {low:.4g}" if low == high else f"drop in [{low:.4g}, {high:.4g}]"
+    least, most = f"{low:.4g}", f"{high:.4g}"
+    drop = f"drop {least}" if least == most else f"drop in [{least}, {most}]"
     if low == high == 0:
         return Grade.PASS, "no difference"
     if high <= margin + tolerance:
