@@ -28,8 +28,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("plugins",),
     ("datasets", "noise", "protocol", "store", "engines"),
     ("generate", "measure"),
-    ("leaderboard", "assemble", "figures", "reproduce", "gate", "tracking", "console"),
-    ("runner", "scoring"),
+    ("figures", "reproduce", "leaderboard", "page", "assemble"),
+    ("catalogue", "console", "gate", "tracking"),
+    ("runner", "scoring", "comparing"),
     ("cli",),
 )
 # Plugins stand beside the straight line: nobody names them, and they know how to see, not to run.
@@ -89,34 +90,39 @@ def public_homes() -> dict[str, str]:
     return {name: home.removeprefix("phonoscope.") for name, home in phonoscope._LAZY.items()}
 
 
-def is_for_types(node: ast.AST) -> bool:
-    """Whether a statement is ``if TYPE_CHECKING:``."""
-    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+def runs_later(node: ast.AST) -> bool:
+    """Whether importing the module does not run a statement: a function, ``if TYPE_CHECKING:``."""
+    if isinstance(node, ast.If):
+        return ast.unparse(node.test).endswith("TYPE_CHECKING")
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
 
 
-def nodes(root: ast.AST, *, types_too: bool) -> Iterator[ast.AST]:
-    """Yield everything below `root`, on demand without what only a type checker runs."""
+def nodes(root: ast.AST, *, later: bool) -> Iterator[ast.AST]:
+    """Yield everything below `root`, on demand without what importing it does not run."""
     for child in ast.iter_child_nodes(root):
-        if types_too or not is_for_types(child):
+        if later or not runs_later(child):
             yield child
-            yield from nodes(child, types_too=types_too)
-
-
-def imported(name: str, *, types_too: bool = True) -> Iterator[str]:
-    """Yield the full names that a module imports, anywhere in it."""
-    for node in nodes(tree(name), types_too=types_too):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{name} has a relative import in line {node.lineno}"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from nodes(child, later=later)
 
 
 @functools.cache
-def arrows(name: str, *, types_too: bool = True) -> frozenset[str]:
+def imported(name: str, *, later: bool = True) -> tuple[str, ...]:
+    """The full names that a module imports, anywhere in it."""
+    full: list[str] = []
+    for node in nodes(tree(name), later=later):
+        if isinstance(node, ast.Import):
+            full += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name} has a relative import in line {node.lineno}"
+            full += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(full)
+
+
+@functools.cache
+def arrows(name: str, *, later: bool = True) -> frozenset[str]:
     """The modules of phonoscope that a module imports."""
     targets = set()
-    for full in imported(name, types_too=types_too):
+    for full in imported(name, later=later):
         head, _, rest = full.partition(".")
         if head == "phonoscope":
             targets.add(resolve(rest))
@@ -164,8 +170,8 @@ def test_arrows_point_down() -> None:
 
 
 def test_no_import_goes_round() -> None:
-    """Records of one rank may name each other as types, but must not need each other to run."""
-    graph = {name: arrows(name, types_too=False) for name in modules() if name}
+    """Two modules of one rank may name each other in a type or a call, not while importing."""
+    graph = {name: arrows(name, later=False) for name in modules() if name}
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
