@@ -220,7 +220,7 @@ def _decode(path: str) -> Audio:
     sound = _decode_simple(path) if simple else _decode_container(path)
     if not len(sound.samples):
         raise EmptyAudio(f"{path}: the sound has no samples; {REMEDY}")
-    if not np.isfinite(sound.samples).all():
+    if not np.isfinite([sound.samples.min(), sound.samples.max()]).all():
         raise NonfiniteAudio(f"{path}: the sound holds NaN or infinite samples; {REMEDY}")
     return sound
 
@@ -237,7 +237,7 @@ def _decode_simple(path: str) -> Audio:
         if file.frames >= UNKNOWN_FRAMES:
             return _decode_container(path)
         try:
-            samples = _join([_mono(block.T) for block in _blocks(file)])
+            samples = _read_mono(file)
         except soundfile.LibsndfileError as error:
             raise DecodeError(f"{path}: cannot be decoded ({error}); {REMEDY}") from error
         rate = file.samplerate
@@ -245,10 +245,15 @@ def _decode_simple(path: str) -> Audio:
         return Audio(samples, rate)
 
 
-def _blocks(file: SoundFile) -> Iterator[Samples]:
+def _read_mono(file: SoundFile) -> Samples:
+    """Average the channels block by block, so that a long clip is held once."""
+    samples = np.empty(file.frames, np.float32)
+    count = 0
     # Not `SoundFile.blocks`: where the file ends early, that hands out stale memory.
     while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
-        yield block
+        samples[count : count + len(block)] = _mono(block.T)
+        count += len(block)
+    return samples[:count]
 
 
 def _second_try(path: str, error: Exception) -> Audio:
@@ -291,7 +296,7 @@ def _floats(frame: AudioFrame) -> Samples:
 def _mono(block: Samples) -> Samples:
     if len(block) == 1:
         return np.array(block[0], dtype=np.float32)
-    return np.asarray(np.mean(block, axis=0, dtype=np.float32))
+    return np.asarray(np.mean(np.ascontiguousarray(block), axis=0, dtype=np.float32))
 
 
 def _join(blocks: list[Samples]) -> Samples:
@@ -504,10 +509,12 @@ def _declared_seconds(container: InputContainer, stream: Stream) -> float:
     if stream.duration is not None and stream.time_base:
         return float(stream.duration * stream.time_base)
     stated = {key.upper(): value for key, value in stream.metadata.items()}.get("DURATION", "")
-    try:
-        return sum(float(part) * 60.0**i for i, part in enumerate(reversed(stated.split(":"))))
+    start = float((stream.start_time or 0) * (stream.time_base or 0))
+    try:  # Matroska's tag is the time of the end
+        end = sum(float(part) * 60.0**i for i, part in enumerate(reversed(stated.split(":"))))
     except ValueError:
         return 0.0
+    return end - start
 
 
 def _has_mp3_header(container: InputContainer) -> bool:
