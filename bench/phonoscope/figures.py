@@ -1,0 +1,467 @@
+"""Figures as SVG: a metric against a numeric condition, and the spread over samples.
+
+An SVG of ours needs nothing outside itself. Standalone, it brings its own colours for light and
+dark and a background, so it can be read in a README; inside a page (`standalone=False`) the page
+includes `STYLE` once. Colours follow Okabe and Ito's (darker on white and lighter on black where
+theirs are too pale to see), and every series has a marker of its own, so that nothing depends on
+colour.
+
+References
+----------
+Okabe and Ito, Color Universal Design, 2008. Tukey, Exploratory Data Analysis, 1977 (the box).
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+import numpy as np
+
+LIGHT = ("#0072B2", "#D55E00", "#009E73", "#B0528A", "#B87A00", "#2C8FC7", "#5B5B5B", "#7A6A00")
+DARK = ("#4DA6E0", "#FF8A47", "#2CC79B", "#E09BC4", "#F0B429", "#8FD3F7", "#B8B8B8", "#F0E442")
+NEUTRAL = len(LIGHT)
+DRAWN = 300
+
+_FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',Helvetica,Arial,sans-serif"
+_CHAR, _WIDE = 6.5, 12.0
+_INVALID = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+
+def _palette(colours: Sequence[str]) -> str:
+    return "".join(f".pf .s{i}{{color:{colour}}}" for i, colour in enumerate(colours))
+
+
+STYLE = (
+    f".pf{{font-family:{_FONT};font-size:12px;font-variant-numeric:tabular-nums}}"
+    ".pf text{fill:#59636e}.pf .t{fill:#1f2328;font-size:13px;font-weight:600}"
+    ".pf .k{fill:#1f2328}.pf .g{stroke:#e4e8ec;stroke-width:1}.pf .a{stroke:#9aa4ae;stroke-width:1}"
+    ".pf .l{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}"
+    ".pf .r{stroke-dasharray:5 4;stroke-width:1.6}.pf .b{fill:currentColor;opacity:.14}"
+    ".pf .m{fill:currentColor;stroke:#fff;stroke-width:1.2}.pf .d{fill:currentColor;opacity:.5}"
+    ".pf .q{fill:currentColor;fill-opacity:.13;stroke:currentColor;stroke-width:1.2}"
+    ".pf .w{fill:none;stroke:currentColor;stroke-width:1.2}.pf .h{stroke-width:2.6}"
+    ".pf .bg{fill:#fff}"
+    + _palette((*LIGHT, "#59636e"))
+    + "@media screen and (prefers-color-scheme:dark){.pf text{fill:#9aa5b1}"
+    ".pf .t,.pf .k{fill:#e8ecf0}.pf .g{stroke:#2a3038}.pf .a{stroke:#5d6773}"
+    ".pf .m{stroke:#14171b}.pf .bg{fill:#14171b}" + _palette((*DARK, "#9aa5b1")) + "}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One estimate at `x`. `low` and `high` are NaN where there is no interval."""
+
+    x: float
+    y: float
+    low: float = math.nan
+    high: float = math.nan
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line of `curve`.
+
+    Attributes
+    ----------
+    slot : int
+        Which colour and marker; `NEUTRAL` for a reference line.
+    dashed : bool
+        For rows that are no systems under test.
+    """
+
+    label: str
+    points: tuple[Point, ...]
+    slot: int = 0
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One row of `distribution`: finite values and the sample that each belongs to."""
+
+    label: str
+    values: tuple[float, ...]
+    names: tuple[str, ...] = ()
+    slot: int = 0
+
+
+def printable(text: object) -> str:
+    """Return `text` without characters that no HTML, XML or UTF-8 file may hold."""
+    return _INVALID.sub("\N{REPLACEMENT CHARACTER}", str(text))
+
+
+def escape(text: object) -> str:
+    """Return `text` for HTML and XML, between tags or in a quoted attribute."""
+    return html.escape(printable(text), quote=True)
+
+
+def number(value: float, decimals: int) -> str:
+    """Return a number with a true minus sign, and never a negative zero."""
+    text = f"{value:.{decimals}f}"
+    if text.startswith("-"):
+        text = text[1:] if not text.strip("-0.") else "\N{MINUS SIGN}" + text[1:]
+    return text
+
+
+def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
+    """Return about `count` round numbers within [low, high]: steps of 1, 2, 2.5 or 5 times 10^k."""
+    span = high - low
+    if not span > 0 or not math.isfinite(span):
+        return [low]
+    raw = span / max(count, 1)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def _decimals(marks: Sequence[float]) -> int:
+    for decimals in range(7):
+        if all(abs(round(mark, decimals) - mark) < 1e-9 for mark in marks):
+            return decimals
+    return 7
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """A linear map from values to pixels."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return self.start + share * (self.stop - self.start)
+
+
+def _scale(values: Iterable[float], start: float, stop: float, *, pad: float = 0.05) -> _Scale:
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    margin = (high - low) * pad or max(abs(high), 1.0) * pad
+    return _Scale(low - margin, high + margin, start, stop)
+
+
+def _px(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _path(points: Iterable[tuple[float, float]], *, close: bool = False) -> str:
+    return "M" + "L".join(f"{_px(x)} {_px(y)}" for x, y in points) + ("Z" if close else "")
+
+
+def _width(text: str) -> float:
+    return sum(_WIDE if ord(char) > 0x2E7F else _CHAR for char in text)
+
+
+def shorten(text: str, pixels: float) -> str:
+    """Return `text` cut to about that many pixels at 12 px, with an ellipsis."""
+    text = printable(text)
+    if _width(text) <= pixels:
+        return text
+    while text and _width(text) > pixels - _WIDE:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def _ring(corners: int, radius: float, turn: float) -> list[tuple[float, float]]:
+    angles = [math.tau * (i / corners + turn) for i in range(corners)]
+    return [(radius * math.sin(a), -radius * math.cos(a)) for a in angles]
+
+
+def _cross(radius: float, turn: float) -> list[tuple[float, float]]:
+    arm, r = radius * 0.36, radius
+    outline = [
+        (-arm, -r), (arm, -r), (arm, -arm), (r, -arm), (r, arm), (arm, arm),
+        (arm, r), (-arm, r), (-arm, arm), (-r, arm), (-r, -arm), (-arm, -arm),
+    ]  # fmt: skip
+    c, s = math.cos(math.tau * turn), math.sin(math.tau * turn)
+    return [(x * c - y * s, x * s + y * c) for x, y in outline]
+
+
+def _star(radius: float) -> list[tuple[float, float]]:
+    outer, inner = _ring(5, radius, 0), _ring(5, radius * 0.45, 0.1)
+    return [corner for pair in zip(outer, inner, strict=True) for corner in pair]
+
+
+_SHAPES: tuple[Callable[[float], list[tuple[float, float]]], ...] = (
+    lambda r: _ring(24, r, 0),
+    lambda r: _ring(4, r * 1.25, 0.125),
+    lambda r: _ring(3, r * 1.35, 0),
+    lambda r: _ring(4, r * 1.3, 0),
+    lambda r: _ring(3, r * 1.35, 0.5),
+    lambda r: _cross(r * 1.2, 0),
+    lambda r: _cross(r * 1.2, 0.125),
+    lambda r: _star(r * 1.45),
+    lambda r: _ring(6, r, 0),
+)
+
+
+def marker(slot: int, x: float, y: float, *, radius: float = 4.2) -> str:
+    """Return the marker of a series, as an SVG path of class ``m``."""
+    corners = _SHAPES[slot % len(_SHAPES)](radius)
+    return f'<path class="m" d="{_path(((x + dx, y + dy) for dx, dy in corners), close=True)}"/>'
+
+
+def swatch(slot: int, *, dashed: bool = False) -> str:
+    """Return a legend entry's line and marker as a small inline SVG (for pages)."""
+    return (
+        '<svg class="pf" width="28" height="14" viewBox="0 0 28 14" aria-hidden="true">'
+        f'<g class="s{_slot(slot)}"><path class="l{" r" if dashed else ""}" d="M1 7L27 7"/>'
+        f"{marker(slot, 14, 7)}</g></svg>"
+    )
+
+
+def _slot(slot: int) -> int:
+    return slot if slot == NEUTRAL else slot % NEUTRAL
+
+
+def curve(
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    legend: bool = True,
+    standalone: bool = True,
+    width: int = 460,
+    height: int = 300,
+    decimals: int = 2,
+) -> str:
+    """Draw a metric against a numeric condition, with intervals as bands.
+
+    Parameters
+    ----------
+    series : sequence of Series
+        A point whose `y` is NaN leaves a gap.
+    legend : bool
+        Whether the names stand above the plot.
+    standalone : bool
+        Whether the SVG brings its own colours and background.
+
+    Returns
+    -------
+    str
+        One ``<svg>`` element.
+    """
+    key, key_height = _legend(series, width) if legend else ("", 0.0)
+    top, bottom = 34 + key_height, 46
+    height += round(key_height)
+    points = [p for one in series for p in one.points if math.isfinite(p.y)]
+    edges = [v for p in points for v in (p.y, p.low, p.high)]
+    y = _scale(edges, height - bottom, top)
+    marks = ticks(y.low, y.high)
+    left = 22 + max(_width(number(mark, _decimals(marks))) for mark in marks) + 6
+    x = _scale([p.x for p in points], left, width - 16, pad=0.04)
+    body = [
+        f'<text class="t" x="12" y="20">{escape(shorten(title, width - 24))}</text>',
+        key,
+        _grid(x, y, marks, _x_ticks(x, points), width=width),
+        _axis_titles(x_label, y_label, left=left, width=width, top=top, height=height),
+        *(_band(one, x, y) for one in series),
+        *(_line(one, x, y, decimals) for one in series),
+    ]
+    names = ", ".join(one.label for one in series)
+    about = f"{title}: {y_label} against {x_label}, for {names}"
+    return _svg(body, width, height, about=about, standalone=standalone)
+
+
+def _x_ticks(x: _Scale, points: Sequence[Point]) -> list[float]:
+    seen = sorted({p.x for p in points})
+    pixels = [x(value) for value in seen]
+    roomy = all(b - a >= 26 for a, b in pairwise(pixels))
+    return seen if seen and roomy else ticks(x.low, x.high, count=6)
+
+
+def _grid(
+    x: _Scale, y: _Scale, y_marks: Sequence[float], x_marks: Sequence[float], *, width: int
+) -> str:
+    parts, floor = [], y.start
+    for mark in y_marks:
+        at, text = _px(y(mark)), number(mark, _decimals(y_marks))
+        parts.append(f'<path class="g" d="M{_px(x.start)} {at}H{width - 16}"/>')
+        parts.append(
+            f'<text x="{_px(x.start - 6)}" y="{at}" dy=".34em" text-anchor="end">{text}</text>'
+        )
+    for mark in x_marks:
+        at, text = _px(x(mark)), number(mark, _decimals(x_marks))
+        parts.append(f'<path class="a" d="M{at} {_px(floor)}v4"/>')
+        parts.append(f'<text x="{at}" y="{_px(floor + 17)}" text-anchor="middle">{text}</text>')
+    parts.append(f'<path class="a" d="M{_px(x.start)} {_px(floor)}H{width - 16}"/>')
+    return "".join(parts)
+
+
+def _axis_titles(
+    x_label: str, y_label: str, *, left: float, width: int, top: float, height: int
+) -> str:
+    middle, half = (left + width - 16) / 2, (top + height - 46) / 2
+    return (
+        f'<text x="{_px(middle)}" y="{height - 10}" text-anchor="middle">'
+        f"{escape(shorten(x_label, width - left))}</text>"
+        f'<text transform="translate(16 {_px(half)}) rotate(-90)" text-anchor="middle">'
+        f"{escape(shorten(y_label, height - top - 46))}</text>"
+    )
+
+
+def _runs(points: Sequence[Point], known: Callable[[Point], bool]) -> Iterator[list[Point]]:
+    ordered = sorted(points, key=lambda p: p.x)
+    for good, run in groupby(ordered, key=known):
+        if good:
+            yield list(run)
+
+
+def _band(series: Series, x: _Scale, y: _Scale) -> str:
+    parts = []
+    for run in _runs(series.points, lambda p: math.isfinite(p.low) and math.isfinite(p.high)):
+        ring = [(x(p.x), y(p.high)) for p in run] + [(x(p.x), y(p.low)) for p in reversed(run)]
+        shape = _path(ring, close=True)
+        parts.append(f'<path class="b" d="{shape}"/>' if len(run) > 1 else _whisker(run[0], x, y))
+    return f'<g class="s{_slot(series.slot)}">{"".join(parts)}</g>'
+
+
+def _whisker(point: Point, x: _Scale, y: _Scale) -> str:
+    at = _px(x(point.x))
+    return f'<path class="w" d="M{at} {_px(y(point.low))}V{_px(y(point.high))}"/>'
+
+
+def _line(series: Series, x: _Scale, y: _Scale, decimals: int) -> str:
+    parts = []
+    for run in _runs(series.points, lambda p: math.isfinite(p.y)):
+        if len(run) > 1:
+            dash = " r" if series.dashed else ""
+            parts.append(f'<path class="l{dash}" d="{_path((x(p.x), y(p.y)) for p in run)}"/>')
+        for point in run:
+            tip = escape(_point_text(series.label, point, decimals))
+            drawn = marker(series.slot, x(point.x), y(point.y))
+            parts.append(f"<g><title>{tip}</title>{drawn}</g>")
+    return f'<g class="s{_slot(series.slot)}">{"".join(parts)}</g>'
+
+
+def _point_text(label: str, point: Point, decimals: int) -> str:
+    text = f"{label}, {number(point.x, _decimals([point.x]))}: {number(point.y, decimals)}"
+    if math.isfinite(point.low) and math.isfinite(point.high):
+        text += f" [{number(point.low, decimals)}, {number(point.high, decimals)}]"
+    return f"{text} {point.note}".rstrip()
+
+
+def _legend(series: Sequence[Series], width: int) -> tuple[str, float]:
+    parts, x, y = [], 12.0, 40.0
+    for one in series:
+        label = shorten(one.label, 170)
+        wide = 30 + _width(label) + 16
+        if x > 12 and x + wide > width:
+            x, y = 12.0, y + 19
+        dash = " r" if one.dashed else ""
+        parts.append(
+            f'<g class="s{_slot(one.slot)}"><path class="l{dash}" d="M{_px(x)} {_px(y)}h24"/>'
+            f"{marker(one.slot, x + 12, y)}</g>"
+            f'<text class="k" x="{_px(x + 30)}" y="{_px(y)}" dy=".34em">{escape(label)}</text>'
+        )
+        x += wide
+    return "".join(parts), (y - 40 + 22 if series else 0.0)
+
+
+def distribution(
+    groups: Sequence[Group],
+    *,
+    label: str,
+    title: str,
+    decimals: int = 2,
+    standalone: bool = True,
+    width: int = 460,
+) -> str:
+    """Draw every sample's value as a dot, with box, median and mean (a diamond) per group.
+
+    The box spans the quartiles, the whiskers reach to the last value within 1.5 times its length.
+    At most `DRAWN` dots are drawn per group, evenly by rank with both ends; box and mean use all
+    values.
+    """
+    left = 24 + min(max((_width(g.label) for g in groups), default=0), width * 0.3) + 12
+    x = _scale((v for g in groups for v in g.values), left, width - 16, pad=0.04)
+    row, top = 40, 34
+    floor = top + row * max(len(groups), 1)
+    height = floor + 46
+    marks = ticks(x.low, x.high)
+    body = [f'<text class="t" x="12" y="20">{escape(shorten(title, width - 24))}</text>']
+    body += [
+        f'<path class="g" d="M{_px(x(mark))} {top}V{floor}"/>'
+        f'<text x="{_px(x(mark))}" y="{floor + 17}" text-anchor="middle">'
+        f"{number(mark, _decimals(marks))}</text>"
+        for mark in marks
+    ]
+    body.append(f'<path class="a" d="M{_px(left)} {floor}H{width - 16}"/>')
+    body += [_strip(g, x, top + row * (i + 0.5), left, decimals) for i, g in enumerate(groups)]
+    body.append(
+        f'<text x="{_px((left + width - 16) / 2)}" y="{height - 10}" text-anchor="middle">'
+        f"{escape(shorten(label, width - left))}</text>"
+    )
+    about = f"{title}: {label} per sample, for {', '.join(g.label for g in groups)}"
+    return _svg(body, width, height, about=about, standalone=standalone)
+
+
+def _strip(group: Group, x: _Scale, y: float, left: float, decimals: int) -> str:
+    name = escape(shorten(group.label, left - 30))
+    parts = [
+        marker(group.slot, 16, y),
+        f'<text class="k" x="26" y="{_px(y)}" dy=".34em"><title>{escape(group.label)}</title>'
+        f"{name}</text>",
+    ]
+    if group.values:
+        parts += [_box(group, x, y), *_dots(group, x, y, decimals), _mean(group, x, y, decimals)]
+    else:
+        parts.append(f'<text x="{_px(left + 8)}" y="{_px(y)}" dy=".34em">nothing measured</text>')
+    return f'<g class="s{_slot(group.slot)}">{"".join(parts)}</g>'
+
+
+def _dots(group: Group, x: _Scale, y: float, decimals: int) -> Iterator[str]:
+    names = group.names or ("",) * len(group.values)
+    ordered = sorted(zip(group.values, names, strict=True))
+    picks = sorted({round(i) for i in np.linspace(0, len(ordered) - 1, DRAWN)})
+    for i, pick in enumerate(picks):
+        value, name = ordered[pick]
+        # The golden ratio keeps neighbours in rank apart, so that dots do not hide each other.
+        lane = (i * 0.6180339887) % 1 - 0.5
+        tip = f"{escape(name)}: {number(value, decimals)}" if name else number(value, decimals)
+        at = f'cx="{_px(x(value))}" cy="{_px(y + lane * 18)}"'
+        yield f'<circle class="d" {at} r="2.4"><title>{tip}</title></circle>'
+
+
+def _box(group: Group, x: _Scale, y: float) -> str:
+    values = np.sort(np.asarray(group.values, dtype=float))
+    q1, median, q3 = (float(q) for q in np.quantile(values, (0.25, 0.5, 0.75)))
+    reach = 1.5 * (q3 - q1)
+    low = float(values[values >= q1 - reach][0])
+    high = float(values[values <= q3 + reach][-1])
+    box = f'x="{_px(x(q1))}" y="{_px(y - 12)}" width="{_px(max(x(q3) - x(q1), 1))}" height="24"'
+    return (
+        f'<path class="w" d="M{_px(x(low))} {_px(y)}H{_px(x(q1))}'
+        f'M{_px(x(q3))} {_px(y)}H{_px(x(high))}"/>'
+        f'<rect class="q" {box} rx="2"/>'
+        f'<path class="w h" d="M{_px(x(median))} {_px(y - 12)}v24"/>'
+    )
+
+
+def _mean(group: Group, x: _Scale, y: float, decimals: int) -> str:
+    value = math.fsum(group.values) / len(group.values)
+    tip = f"{escape(group.label)}: mean {number(value, decimals)}, n = {len(group.values)}"
+    return f"<g><title>{tip}</title>{marker(3, x(value), y, radius=5)}</g>"
+
+
+def _svg(body: Iterable[str], width: int, height: float, *, about: str, standalone: bool) -> str:
+    size = f'viewBox="0 0 {width} {_px(height)}"'
+    label = f'role="img" aria-label="{escape(about)}"'
+    if not standalone:
+        return f'<svg class="pf" {size} {label}>{"".join(body)}</svg>'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="pf" width="{width}" '
+        f'height="{_px(height)}" {size} {label}><style>{STYLE}</style>'
+        f'<rect class="bg" width="{width}" height="{_px(height)}" rx="8"/>{"".join(body)}</svg>\n'
+    )
