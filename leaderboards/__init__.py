@@ -1,0 +1,1 @@
+"""Boards: a folder each, with `protocol.yaml`, `published.csv` and `README.md`."""

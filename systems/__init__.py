@@ -1,0 +1,1 @@
+"""Systems: a module or a folder per generator under test, baselines included."""

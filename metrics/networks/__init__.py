@@ -1,0 +1,1 @@
+"""Architectures of networks that several metrics look through."""
