@@ -3,14 +3,14 @@
 A part is written under a temporary name and renamed, and no two writers share one, so killing the
 process loses at most what was not flushed, and two runs may write into one store. Reading takes all
 parts; where a key stands twice, the later one counts. A broken or foreign part is moved to
-`set_aside/` and named.
+`set_aside/` and named. Hidden files and ``*.tmp`` (what a killed writer left) are no parts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +26,17 @@ from phonoscope.events import PartSetAside
 
 FORMAT = 1
 FLUSH_ROWS = 20_000
+# A killed run loses its last 5 s, or its last hundredth where that is longer: however long it takes,
+# parts stay few.
 FLUSH_SECONDS = 5.0
+FLUSH_SHARE = 0.01
+
+FULL = "the disk is full; free some space and run the same command: it resumes"
+LOCKED = "the folder is not writable; name another with --store"
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), LOCKED),
+}
 
 TEXT, REAL, FLAG, WHOLE = pa.string(), pa.float64(), pa.bool_(), pa.int64()
 ARRAY = [("dtype", TEXT), ("shape", pa.list_(WHOLE))]
@@ -58,7 +68,7 @@ class Shelf:
         self._index: dict[str, tuple[int, int]] = {}
         self._fresh: list[dict[str, Any]] = []
         self._transient: set[str] = set()
-        self._flushed = time.monotonic()
+        self._opened = self._flushed = time.monotonic()
 
     def __contains__(self, key: object) -> bool:
         return key in self._index
@@ -85,9 +95,12 @@ class Shelf:
         """Append one row; it reaches the disk at the next flush."""
         self._index[row["key"]] = (-1, len(self._fresh))
         self._fresh.append(row)
-        due = time.monotonic() - self._flushed > FLUSH_SECONDS
-        if due or len(self._fresh) >= FLUSH_ROWS:
+        if self._due() or len(self._fresh) >= FLUSH_ROWS:
             self.flush()
+
+    def _due(self) -> bool:
+        now = time.monotonic()
+        return now - self._flushed > FLUSH_SECONDS + FLUSH_SHARE * (now - self._opened)
 
     def flush(self) -> None:
         """Write the fresh rows as one part."""
@@ -150,7 +163,7 @@ class RunStore:
     ) -> None:
         self.url = str(url)
         self.fs, self.root = fsspec.core.url_to_fs(self.url)
-        self._listen, self._lock = listen, threading.Lock()
+        self._listen = listen
         self.set_aside: list[PartSetAside] = []
         self._open(create)
         self.runs = self._shelf("runs")
@@ -165,6 +178,7 @@ class RunStore:
         return Path(self.root) if "file" in _protocols(self.fs) else None
 
     def _open(self, create: bool) -> None:
+        self.fs.invalidate_cache()
         marker = f"{self.root}/store.json"
         if self.fs.exists(marker):
             self._check_format(marker)
@@ -177,9 +191,11 @@ class RunStore:
 
     def _check_format(self, marker: str) -> None:
         try:
-            found = json.loads(self.fs.cat_file(marker))["format"]
-        except (ValueError, KeyError, TypeError):
+            found = int(json.loads(self.fs.cat_file(marker))["format"])
+        except (ValueError, KeyError, TypeError, IsADirectoryError):
             raise StoreError(f"{marker}: not a phonoscope store; name another folder") from None
+        except OSError as error:
+            raise StoreError(f"{marker}: cannot be read: {error.strerror or error}") from error
         if found > FORMAT:
             raise StoreError(
                 f"{self.url}: written by a newer phonoscope (store format {found}, "
@@ -188,34 +204,57 @@ class RunStore:
 
     def _shelf(self, name: str) -> Shelf:
         shelf = Shelf(name, self)
-        folder = f"{self.root}/{name}"
-        paths = self.fs.ls(folder, detail=False) if self.fs.isdir(folder) else []
-        for path in sorted(paths):
-            if path.endswith(".tmp"):
-                continue
+        for path in self._parts(name):
             table = self._read_part(path, shelf.schema)
             if table is not None:
                 shelf.load(table)
         return shelf
 
+    def _parts(self, name: str) -> list[str]:
+        """Return everything in a table's folder that is no hidden file, oldest part first."""
+        folder = f"{self.root}/{name}"
+        if not self.fs.exists(folder):
+            return []
+        if not self.fs.isdir(folder):
+            raise StoreError(f"{folder}: a file where the store has a folder; move it away")
+        paths = self.fs.ls(folder, detail=False)
+        names = [path.rstrip("/").rpartition("/")[2] for path in paths]
+        ignored = [name for name in names if name.startswith(".") or name.endswith(".tmp")]
+        return [f"{folder}/{name}" for name in sorted(set(names).difference(ignored))]
+
     def _read_part(self, path: str, schema: pa.Schema) -> pa.Table | None:
         try:
             with self.fs.open(path, "rb") as file:
-                table = pq.read_table(file)
-            return table.select(schema.names).cast(schema)
-        except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, pa.ArrowNotImplementedError) as error:
-            self._put_aside(path, f"{type(error).__name__}: {error}".splitlines()[0])
+                return _checked(pq.ParquetFile(file).read(), schema)
+        except FileNotFoundError:
+            reason = "gone when it was read: another run set it aside"
+            self._name(PartSetAside(path, f"{_short(path)}: {reason}", ""))
+        except (pa.ArrowException, KeyError) as error:
+            self._put_aside(path, f"{type(error).__name__}: {error}")
         except OSError as error:
-            self._put_aside(path, f"not a Parquet file: {error}".splitlines()[0])
+            if error.errno not in (None, errno.EISDIR):
+                text = f"{path}: cannot be read: {error.strerror}; check disk and permissions"
+                raise StoreError(text) from error
+            self._put_aside(path, f"no Parquet file: {error}")
         return None
 
     def _put_aside(self, path: str, reason: str) -> None:
-        kind, name = path.rsplit("/", 2)[-2:]
-        target = f"{self.root}/set_aside/{kind}-{name}"
-        with _explained(self.url):
+        """Move a part away; where that is not allowed, leave it, for reading must go on."""
+        reason = f"{_short(path)}: {reason.splitlines()[0]}"
+        name = _short(path).replace("/", "-")
+        target = f"{self.root}/set_aside/{name}"
+        if self.fs.exists(target):
+            target = f"{target}.{uuid.uuid4().hex[:8]}"
+        try:
             self.fs.makedirs(f"{self.root}/set_aside", exist_ok=True)
             self.fs.mv(path, target, recursive=True)
-        event = PartSetAside(path, reason, target)
+        except FileNotFoundError:
+            target = f"{self.root}/set_aside"
+        except OSError as error:
+            target, reason = "", f"{reason} (left where it is: {error.strerror or error})"
+        self._name(PartSetAside(path, reason, target))
+
+    def _name(self, event: PartSetAside) -> None:
         self.set_aside.append(event)
         self._listen(event)
 
@@ -229,12 +268,13 @@ class RunStore:
             self._write(f"{self.root}/{name}/{file}", sink.getvalue().to_pybytes())
 
     def _write(self, path: str, data: bytes) -> None:
-        temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+        folder, _, name = path.rpartition("/")
+        temporary = f"{folder}/.{name}.{uuid.uuid4().hex[:8]}.tmp"
         try:
             self.fs.pipe_file(temporary, data)
             self.fs.mv(temporary, path)
         except BaseException:
-            if self.fs.exists(temporary):
+            with contextlib.suppress(OSError):
                 self.fs.rm(temporary)
             raise
 
@@ -253,26 +293,29 @@ class RunStore:
             shelf.flush()
 
 
+def _checked(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the store's columns of a table; raise `ArrowInvalid` or `KeyError` on any other."""
+    found = table.select(schema.names).cast(schema)
+    found.validate(full=True)
+    if found.column("key").null_count:
+        raise pa.ArrowInvalid("rows without a key")
+    return found
+
+
+def _short(path: str) -> str:
+    """Return a part's table and name."""
+    return "/".join(path.rsplit("/", 2)[-2:])
+
+
 def _protocols(fs: Any) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
-class _explained:
+@contextlib.contextmanager
+def _explained(url: str) -> Iterator[None]:
     """Turn an operating system's error into a `StoreError` that says what to do."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, OSError):
-            return
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            remedy = "the disk is full; free some space and run the same command: it resumes"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            remedy = "the folder is not writable; name another with --store"
-        else:
-            remedy = "name another folder with --store"
-        raise StoreError(f"{self.url}: {error.strerror or error}: {remedy}") from error
+    try:
+        yield
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "name another folder with --store")
+        raise StoreError(f"{url}: {error.strerror or error}: {remedy}") from error
