@@ -102,9 +102,15 @@ class Planner:
             m.name: m.identity for m in protocol.metrics if m.name not in self.unavailable
         }
         self._digests: dict[Clip, str | Failure] = {}
+        self._plans: dict[str, Plan] = {}
 
     def plan(self, spec: RunSpec) -> Plan:
-        """Plan one run."""
+        """Return the plan of one run, made at the first call: generate before."""
+        if spec.key not in self._plans:
+            self._plans[spec.key] = self._plan(spec)
+        return self._plans[spec.key]
+
+    def _plan(self, spec: RunSpec) -> Plan:
         samples = tuple(spec.samples())
         made = tuple(generated(spec, self.store))
         cells: dict[str, list[Any]] = {metric.name: [] for metric in self.protocol.metrics}

@@ -186,6 +186,12 @@ def read_audio(clip: Clip, *, rate: int) -> Audio:
     return _cut(sound, clip.window, clip.path) if clip.window else sound
 
 
+def seconds(clip: Clip) -> float:
+    """Return how long a clip's sound is, window included; errors as `read_audio`."""
+    sound = _decode(clip.path)
+    return (_cut(sound, clip.window, clip.path) if clip.window else sound).seconds
+
+
 def resample(sound: Audio, rate: int) -> Audio:
     """Bring a sound to `rate` Hz (soxr HQ); the same object where it has that rate already."""
     if sound.rate == rate:

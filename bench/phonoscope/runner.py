@@ -173,11 +173,16 @@ def measured(line: Line) -> RunMeasured:
 
 
 def shared_windows(found: Protocol, store: RunStore) -> dict[tuple[str, str], Window]:
-    """Return, for ``window: shortest``, the window of each sample that all systems share."""
+    """Return, for ``window: shortest``, the window of each sample that all systems share.
+
+    It is as long as the shortest of the reference and the systems' clips; controls do not count.
+    """
     if found.spec.window != "shortest":
         return {}
     shortest: dict[tuple[str, str], float] = {}
     for spec in found.runs():
+        if spec.entry.kind == "control":
+            continue
         made = generate.generated(spec, store)
         for sample, clip in zip(spec.samples(), made, strict=True):
             for seconds in _lengths(clip, sample.reference):

@@ -21,10 +21,12 @@ CLIP_ROLES = ("generated", "reference", "audio", "video", "enrollment")
 TEXT_ROLES = ("transcript", "label", "prompt")
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def fingerprint(*parts: object) -> str:
-    """Return 32 hex digits that identify `parts` (anything `json.dumps` sorts and writes)."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    """Return 32 hex digits that identify `parts` (anything that JSON can say)."""
+    return hashlib.sha256(_ENCODER.encode(parts).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ def _single_threaded() -> Iterator[None]:
 def _main_hidden() -> Iterator[None]:
     """Keep workers from running the user's script again (no `if __name__` guard is needed)."""
     main = vars(sys.modules["__main__"])
-    kept = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
+    kept: dict[str, Any] = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
     main["__spec__"] = None
     try:
         yield
