@@ -262,7 +262,10 @@ def test_json_is_the_whole_board(small: Leaderboard) -> None:
     assert [item["metric"] for item in found["columns"]] == [c.metric for c in small.columns]
     first = found["rows"][0]
     assert first["condition"] == {"snr_db": 0}
-    assert len(first["cells"]["estoi"]["samples"]) == 6
+    samples = first["cells"]["wer_pocketsphinx_grid"]["samples"]
+    assert {len(samples[name]) for name in ("sample", "group", "value", "status")} == {6}
+    assert samples["value"][5] is None
+    assert [item["code"] for item in samples["remarks"]] == ["no_transcript"]
     assert {item["verdict"] for item in found["published"]} >= {"differs", "not run"}
     failed = [row for row in found["rows"] if row["generation_failures"]]
     assert failed[0]["generation_failures"][0]["code"] == "missing_clip"
@@ -378,7 +381,8 @@ def test_any_names_give_valid_files(first: str, second: str) -> None:
     made = board(*rows, title=first, published=(source,))
     Page(to_html(made))
     lines = list(csv.DictReader(io.StringIO(to_csv(made), newline="")))
-    assert len(lines) == 4
+    assert [line["metric"] for line in lines] == ["pesq_wb", "wer"] * 2
+    assert {line["kind"] for line in lines} == {"system"}
     json.loads(to_json(made))
     for make in FORMATS.values():
         make(made).encode("utf-8")

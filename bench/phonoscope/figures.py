@@ -25,7 +25,7 @@ import numpy as np
 LIGHT = ("#0072B2", "#D55E00", "#009E73", "#B0528A", "#B87A00", "#2C8FC7", "#5B5B5B", "#7A6A00")
 DARK = ("#4DA6E0", "#FF8A47", "#2CC79B", "#E09BC4", "#F0B429", "#8FD3F7", "#B8B8B8", "#F0E442")
 NEUTRAL = len(LIGHT)
-DRAWN = 300
+DRAWN = 150
 
 _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',Helvetica,Arial,sans-serif"
 _CHAR, _WIDE = 6.5, 12.0

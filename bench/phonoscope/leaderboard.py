@@ -823,7 +823,9 @@ def to_csv(board: Leaderboard) -> str:
     for row in board.rows:
         for column in board.columns:
             line = _csv_line(row, column)
-            writer.writerow([printable(line[name]) for name in CSV_COLUMNS])
+            texts = (printable(line[name]) for name in CSV_COLUMNS)
+            # The writer quotes a line feed, but not a carriage return.
+            writer.writerow([text.replace("\r\n", "\n").replace("\r", "\n") for text in texts])
     return out.getvalue()
 
 
@@ -878,11 +880,12 @@ def status_of(row: Row, column: Column) -> str:
     return "unsupported" if found.n_unsupported else "not_measured"
 
 
-_ALWAYS = ("sample", "group", "value", "status")
-
-
 def to_json(board: Leaderboard) -> str:
-    """Return the whole board, samples included, as JSON; NaN and infinities are null."""
+    """Return the whole board as JSON; NaN and infinities are null.
+
+    The samples of a cell stand column by column: `sample`, `group`, `value` and `status` are lists
+    of one length; `remarks` holds code, error and flags of the samples that have any.
+    """
     whole = {
         "schema": SCHEMA,
         "title": board.title,
@@ -899,7 +902,19 @@ def to_json(board: Leaderboard) -> str:
         "provenance": board.provenance,
         "notes": board.notes,
     }
-    return json.dumps(_plain(whole), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    lines = ",\n".join(f"{_dump(name)}: {_json_entry(value)}" for name, value in whole.items())
+    return f"{{\n{lines}\n}}\n"
+
+
+def _json_entry(value: Any) -> str:
+    """Return one entry of the board: a list has a line per item, so that a diff can be read."""
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(_dump(item) for item in value) + "\n]"
+    return _dump(value)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
 
 
 def _fields(record: Any) -> dict[str, Any]:
@@ -929,12 +944,17 @@ def _json_row(board: Leaderboard, row: Row) -> dict[str, Any]:
 
 
 def _json_cell(cell: Cell) -> dict[str, Any]:
-    """Return a cell whose samples name code, error and flags only where there are any."""
-    samples = [
-        {name: value for name, value in _fields(item).items() if value or name in _ALWAYS}
-        for item in cell.samples
+    """Return a cell with its samples column by column, and remarks on those that have any."""
+    told = [item for item in cell.samples if item.code or item.error or item.flags]
+    columns = {
+        name: [getattr(item, name) for item in cell.samples]
+        for name in ("sample", "group", "value", "status")
+    }
+    remarks = [
+        {name: getattr(item, name) for name in ("sample", "code", "error", "flags")}
+        for item in told
     ]
-    return {**_fields(cell), "samples": samples}
+    return {**_fields(cell), "samples": {**columns, "remarks": remarks}}
 
 
 def _json_comparison(item: Comparison) -> dict[str, Any]:

@@ -53,7 +53,6 @@ from phonoscope.types import Estimate, Scalar
 
 TEMPLATES = Path(__file__).parent / "templates"
 LISTED = 1000
-SHA_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
