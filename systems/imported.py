@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
+import functools
 import os
-from collections.abc import Sequence
+import re
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from phonoscope.datasets import FILM_SUFFIXES, MEDIA_SUFFIXES, SOUND_SUFFIXES
+from phonoscope.datasets import MEDIA_SUFFIXES
 from phonoscope.errors import MissingClip, SpecError
 from phonoscope.plugins import system
 from phonoscope.types import Clip, Sample, Window
+
+FRESH_NS = 50_000_000  # a folder this young may change again within one tick of its mtime
+NEIGHBOURS = 50
+_SUFFIXES = ".wav, .flac, .mp3, .mp4, .mkv, ..."
 
 
 @system(materialise=False)
@@ -37,8 +45,8 @@ def imported(
         Where the files lie. A path that leads out of it is refused.
     pattern : str
         Path below `folder`; ``{id}``, ``{group}``, ``{seed}`` and ``{stem}`` (the last part of the
-        id, without a media suffix) are filled in. Without a media suffix all known ones are tried,
-        sound before film: exactly one file has to be there.
+        id, without a media suffix) are filled in. Without a media suffix any known one fits:
+        exactly one file has to be there.
     window : pair of float, optional
         Start and stop in seconds of the part that counts.
 
@@ -61,16 +69,11 @@ def imported(
 
 
 def _filled(pattern: str, sample: Sample, seed: int) -> str:
-    """Fill in one pass, so that an id that looks like a placeholder stays what it is."""
-    last = PurePosixPath(sample.id).name
-    stem = last if Path(last).suffix.lower() not in MEDIA_SUFFIXES else PurePosixPath(last).stem
-    values = {"{id}": sample.id, "{group}": sample.group, "{seed}": str(seed), "{stem}": stem}
-    text, rest = "", pattern
-    while rest:
-        sign = next((sign for sign in values if rest.startswith(sign)), None)
-        text += values[sign] if sign else rest[0]
-        rest = rest[len(sign) if sign else 1 :]
-    return text
+    last = PurePosixPath(sample.id)
+    stem = last.stem if last.suffix.lower() in MEDIA_SUFFIXES else last.name
+    values = {"id": sample.id, "group": sample.group, "seed": str(seed), "stem": stem}
+    # One pass, so that an id that looks like a placeholder stays what it is.
+    return re.sub(r"\{(id|group|seed|stem)\}", lambda found: values[found[1]], pattern)
 
 
 def _window(window: Sequence[float] | None) -> Window | None:
@@ -83,29 +86,59 @@ def _window(window: Sequence[float] | None) -> Window | None:
 
 
 def _found(sample: str, target: Path, root: Path) -> Path:
-    # os.path.isfile and not Path.is_file: an id may be too long for a file name, or hold a NUL.
-    if target.suffix.lower() in MEDIA_SUFFIXES and os.path.isfile(target):  # noqa: PTH113
+    # Not Path.is_file: an id may be too long for a file name, or hold a NUL.
+    if _named(target) and os.path.isfile(target):  # noqa: PTH113
         return target
-    tried = [f"{target}{suffix}" for suffix in SOUND_SUFFIXES + FILM_SUFFIXES]
-    there = [Path(path) for path in tried if os.path.isfile(path)]  # noqa: PTH113
+    there = _listing(target.parent).get(target.name, ())
     if len(there) == 1:
-        return there[0]
+        return target.parent / there[0]
     if there:
-        names = ", ".join(path.name for path in there)
         raise MissingClip(
-            f"sample {sample!r}: more than one file fits in {there[0].parent}: {names}; "
+            f"sample {sample!r}: more than one file fits in {target.parent}: {', '.join(there)}; "
             "name the suffix in the pattern, such as {id}.wav"
         )
     raise MissingClip(f"sample {sample!r}: {_absent(target, root)}")
 
 
+def _named(target: Path) -> bool:
+    return target.suffix.lower() in MEDIA_SUFFIXES
+
+
+def _listing(folder: Path) -> Mapping[str, tuple[str, ...]]:
+    """Return the names of a folder's media files by stem, sorted; empty for no folder."""
+    try:
+        changed = os.stat(folder).st_mtime_ns  # noqa: PTH116
+    except (OSError, ValueError):
+        return {}
+    if 0 <= time.time_ns() - changed < FRESH_NS:
+        return _read_listing.__wrapped__(str(folder), changed)
+    return _read_listing(str(folder), changed)
+
+
+@functools.lru_cache(maxsize=256)
+def _read_listing(folder: str, changed: int) -> Mapping[str, tuple[str, ...]]:
+    stems: dict[str, tuple[str, ...]] = {}
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208
+        if _named(Path(name)):
+            stem = name.rpartition(".")[0]
+            stems[stem] = (*stems.get(stem, ()), name)
+    return dict(sorted(stems.items()))
+
+
 def _absent(target: Path, root: Path) -> str:
     if not root.is_dir():
         return f"{root}: no such folder; correct the system's parameter `folder`"
-    named = target.suffix.lower() in MEDIA_SUFFIXES
-    what = "no such file" if named else "no such file with a known suffix (.wav, .flac, .mp4, ...)"
+    what = "no such file" if _named(target) else f"no such file (with {_SUFFIXES})"
     place = target.parent if os.path.isdir(target.parent) else root  # noqa: PTH112
-    names = sorted(path.name for path in place.iterdir())
-    near = difflib.get_close_matches(target.name, names, n=3, cutoff=0.5)
+    near = _near(target.stem if _named(target) else target.name, _listing(place))
     hint = f"near names: {', '.join(near)}" if near else f"nothing in {place} is named like it"
     return f"{target}: {what}; {hint}"
+
+
+def _near(stem: str, listing: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return up to three similar names, sought among those that sort beside it."""
+    stems = list(listing)
+    at = bisect.bisect_left(stems, stem)
+    beside = stems[max(0, at - NEIGHBOURS) : at + NEIGHBOURS]
+    found = difflib.get_close_matches(stem[:300], beside, n=3, cutoff=0.5)
+    return [name for similar in found for name in listing[similar]]

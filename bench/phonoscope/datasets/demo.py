@@ -216,7 +216,9 @@ def _files() -> Iterator[str]:
 
 def _publish(partial: Path, target: Path) -> None:
     if target.exists() and not _complete(target):
-        target.rename(partial / "damaged")
+        damaged = partial.with_suffix(".damaged")
+        target.rename(damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
     try:
         partial.rename(target)
     except OSError:

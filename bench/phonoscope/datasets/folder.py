@@ -137,9 +137,10 @@ def folder(
     inputs : mapping of role to path, optional
         Folders or patterns of `video`, `audio`, `enrollment` or `image`.
     group : str
-        How the id tells the speaker or source video: ``parent`` (its folder; the default), ``id``
-        (every sample is its own), or a regular expression whose first group (else the whole match)
-        is the speaker, such as ``^(s[0-9]+)_``.
+        How the id tells the speaker or source video: ``parent`` (its folder; without one the sample
+        stands alone), ``id`` (every sample stands alone), or a regular expression whose first group
+        (else the whole match) is the speaker, such as ``^(s[0-9]+)_``. Where one speaker has
+        several files in one folder, say so: intervals of samples that stand alone are narrower.
     transcripts, labels, prompts : path, optional
         Text files with a line per sample: id, tab, text.
     noise : mapping of name to path, optional
@@ -194,7 +195,7 @@ def _grouping(group: str, name: str) -> Callable[[str], str]:
     if group == "id":
         return str
     if group == "parent":
-        return lambda sample: _parent(sample, name)
+        return lambda sample: sample.rpartition("/")[0] or sample
     try:
         pattern = re.compile(group)
     except re.error as error:
@@ -202,16 +203,6 @@ def _grouping(group: str, name: str) -> Callable[[str], str]:
             f"data set {name}: group {group!r} is not parent, id or a regular expression: {error}"
         ) from None
     return lambda sample: _searched(pattern, sample, name)
-
-
-def _parent(sample: str, name: str) -> str:
-    parent = sample.rpartition("/")[0]
-    if not parent:
-        raise DatasetError(
-            f"data set {name}: {sample!r} lies in no folder that would tell the speaker; "
-            "set group to a regular expression, or to id where every sample stands alone"
-        )
-    return parent
 
 
 def _searched(pattern: re.Pattern[str], sample: str, name: str) -> str:
