@@ -16,7 +16,14 @@ from phonoscope.errors import SpecError
 from phonoscope.registry import Registry
 from phonoscope.stats import Aggregate, mean
 from phonoscope.types import CLIP_ROLES, TASKS, TEXT_ROLES, Better, Record, fingerprint
-from phonoscope.views import View, load_attribute, load_file, origin_of
+from phonoscope.views import (
+    View,
+    attribute_of,
+    by_value,
+    load_attribute,
+    load_file,
+    origin_of,
+)
 
 GROUPS = ("phonoscope.metrics", "phonoscope.systems", "phonoscope.datasets")
 
@@ -59,8 +66,7 @@ class Metric:
         return result if isinstance(result, Record) else Record(result)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        where = self.function.__module__, origin_of(self.function), self.function.__name__
-        return load_attribute, where
+        return _reduced(self, self.function)
 
     @property
     def doc(self) -> str:
@@ -85,6 +91,13 @@ class Metric:
         items = [link for item in self.views.values() for link in item.chain()]
         names = [*self.requires, *(name for item in items for name in item.requires)]
         return tuple(dict.fromkeys(names))
+
+
+def _reduced(item: Any, function: Any) -> tuple[Any, ...]:
+    """Return how to pickle a plugin: by name where a worker finds the same under it."""
+    if attribute_of(function.__module__, function.__name__) is not item:
+        return by_value(item)
+    return load_attribute, (function.__module__, origin_of(function), function.__name__)
 
 
 METRICS: Registry[Metric] = Registry("metric")
@@ -203,8 +216,7 @@ class System:
         return self.function(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        where = self.function.__module__, origin_of(self.function), self.function.__name__
-        return load_attribute, where
+        return _reduced(self, self.function)
 
     @property
     def doc(self) -> str:

@@ -26,8 +26,8 @@ from phonoscope.events import PartSetAside
 
 FORMAT = 1
 FLUSH_ROWS = 20_000
-# A killed run loses its last 5 s, or its last hundredth where that is longer: however long it takes,
-# parts stay few.
+# A killed run loses its last 5 s, or its last hundredth where that is longer: however long it
+# takes, parts stay few.
 FLUSH_SECONDS = 5.0
 FLUSH_SHARE = 0.01
 

@@ -73,7 +73,10 @@ class View:
         return replace(self, params=tuple(sorted({**dict(self.params), **params}.items())))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.module, self.file, self.attribute, self.params)
+        base = attribute_of(self.module, self.attribute)
+        if isinstance(base, View) and replace(base, params=self.params) == self:
+            return _rebuild, (self.module, self.file, self.attribute, self.params)
+        return by_value(self)
 
     @property
     def is_network(self) -> bool:
@@ -111,6 +114,20 @@ def load_attribute(module: str, file: str, attribute: str) -> Any:
     if module not in sys.modules and module.startswith(PLUGIN_PREFIX):
         load_file(Path(file))
     return getattr(importlib.import_module(module), attribute)
+
+
+def attribute_of(module: str, attribute: str) -> Any:
+    """Return what a worker would find under that name; None for the user's own script."""
+    return None if module == "__main__" else getattr(sys.modules.get(module), attribute, None)
+
+
+def by_value(item: Any) -> tuple[Any, ...]:
+    """Return how to pickle a plugin that a worker cannot import: with all it holds."""
+    return _blank, (type(item),), dict(vars(item))
+
+
+def _blank(kind: type[Any]) -> Any:
+    return object.__new__(kind)
 
 
 PLUGIN_PREFIX = "phonoscope_plugin_"

@@ -1,21 +1,23 @@
 """Engines map a task over items and yield results as they finish. They know nothing of metrics.
 
 `serial` is one process, `processes` all cores of this machine (the default), `ray` a cluster.
-A task is a picklable callable of one item; whatever it loads stays in its worker process.
+A task is a picklable callable of one item; whatever it loads stays in its worker process. An error
+that a task raises ends the `map` and reaches its caller; a worker that dies costs one item.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from phonoscope.errors import UserError
 from phonoscope.types import Failure
 
 Task = Callable[[Any], Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,10 @@ class Engine(Protocol):
     workers: int
 
     def map(self, task: Task, items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-        """Yield (index of the item, result or `Lost`) in any order."""
+        """Yield (index of the item, result or `Lost`) in any order; items are drawn as needed."""
 
     def close(self) -> None:
-        """Stop the workers."""
+        """Stop the workers; what they were doing is given up."""
 
 
 NAMES = {"serial": "Serial", "processes": "Processes", "ray": "RayEngine"}
@@ -47,7 +49,9 @@ NAMES = {"serial": "Serial", "processes": "Processes", "ray": "RayEngine"}
 
 def cores() -> int:
     """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def make(name: str = "processes", *, workers: int | None = None) -> Engine:
@@ -64,5 +68,38 @@ def make(name: str = "processes", *, workers: int | None = None) -> Engine:
         raise UserError(f"there is no engine {name!r}; engines are {', '.join(NAMES)}")
     modules = {"ray": "cluster"}
     module = importlib.import_module(f"phonoscope.engines.{modules.get(name, name)}")
-    engine: Engine = getattr(module, NAMES[name])(workers or cores())
+    engine: Engine = getattr(module, NAMES[name])(workers)
     return engine
+
+
+def divided(
+    engine: Engine, task: Task, items: Iterable[T], split: Callable[[T], Sequence[T]]
+) -> Iterator[tuple[T, Any]]:
+    """Map like an engine, but yield the item itself, and divide what a worker died on.
+
+    Parameters
+    ----------
+    split : callable
+        Returns the parts of an item, or a single one where it cannot be divided. The parts of a
+        lost item are run again, so that in the end only the guilty one is `Lost`.
+    """
+    waiting: Iterable[T] = items
+    while True:
+        held: dict[int, T] = {}
+        again: list[T] = []
+        for index, result in engine.map(task, _held(waiting, held)):
+            item = held.pop(index)
+            parts = split(item) if isinstance(result, Lost) else ()
+            if len(parts) > 1:
+                again += parts
+            else:
+                yield item, result
+        if not again:
+            return
+        waiting = again
+
+
+def _held(items: Iterable[T], held: dict[int, T]) -> Iterator[T]:
+    for index, item in enumerate(items):
+        held[index] = item
+        yield item

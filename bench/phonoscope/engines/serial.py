@@ -13,7 +13,7 @@ class Serial:
 
     name = "serial"
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int | None = None) -> None:
         self.workers = 1
 
     def map(self, task: Task, items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
