@@ -233,3 +233,19 @@ def test_a_cache_that_is_a_file_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_voice_that_does_not_exist_is_named() -> None:
     with pytest.raises(DatasetError, match="refused voice nobody"):
         making._espeak([{"text": "a", "voice": "nobody", "speed": 130, "pitch": 50}])
+
+
+def test_what_the_speaking_program_writes_is_checked() -> None:
+    from phonoscope.datasets.espeak import Speaker, decode, encode
+
+    speaker = Speaker()
+    spoken = speaker.say("bin blue", voice="en-us", speed=130, pitch=50)
+    assert speaker.rate == 22_050
+    assert len(spoken) > speaker.rate
+    with pytest.raises(RuntimeError, match="refused voice nobody: status"):
+        speaker.say("a", voice="nobody", speed=130, pitch=50)
+    assert encode([{"text": "\u00e4"}, {"text": "b"}]).decode().split("\n")[1] == '{"text": "b"}'
+    whole = b"\x22\x56\0\0\x02\0\0\0\x02\0\0\0\x04\0\0\0" + b"abcdef"
+    assert decode(whole) == (22_050, [b"ab", b"cdef"])
+    with pytest.raises(ValueError, match="has 21 bytes, announced were 22"):
+        decode(whole[:-1])
