@@ -183,7 +183,7 @@ def provenance(protocol: Protocol) -> dict[str, Any]:
 
 def _notes(planner: Planner) -> Iterator[str]:
     for event in planner.store.set_aside:
-        yield f"A part of the store was set aside: {event.reason}."
+        yield f"A part of the store was set aside, and what it held measured again: {event.reason}"
     for metric in planner.protocol.metrics:
         if metric.name in planner.unavailable:
             yield f"{metric.name} is unavailable here: {planner.unavailable[metric.name].error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import os
@@ -18,12 +19,17 @@ from phonoscope.errors import StoreError
 from phonoscope.events import Advanced, Listener, SampleFailed, StageFinished, StageStarted
 from phonoscope.plugins import missing_packages
 from phonoscope.protocol import Entry, Protocol, RunSpec
-from phonoscope.store import RunStore
+from phonoscope.store import RunStore, explained
 from phonoscope.types import Clip, Failure, Sample, Unsupported, Window, fingerprint
 from phonoscope.views import attempt
 
 STAGE: Final = "generate"
-TRANSIENT = ("worker_died", "metric_error")
+PROBE = 1 << 16
+# Of these another try may think better: what is keyed by content cannot be missing.
+TRANSIENT = (
+    *("worker_died", "metric_error"),
+    *("missing_clip", "missing_reference", "missing_enrollment"),
+)
 Generated = Clip | Failure | Unsupported
 
 
@@ -49,7 +55,11 @@ def key_of(spec: RunSpec, sample: Sample) -> str | None:
     if any(isinstance(digest, Failure) for digest in digests.values()):
         return None
     meta = dict(sorted(sample.meta.items()))
-    return fingerprint(spec.entry.identity, sample.id, spec.seed, digests, meta)
+    asked = [
+        (name, [spec.dataset.name, spec.dataset.revision] if name == "dataset" else value)
+        for name, value in extras(spec)
+    ]
+    return fingerprint(spec.entry.identity, sample.id, spec.seed, digests, meta, asked)
 
 
 def _role(sample: Sample, role: str) -> Clip | None:
@@ -82,21 +92,51 @@ def _named(job: Job, folder: Path) -> Generated:
 
 def _produce(job: Job) -> Generated:
     partial = job.folder.with_name(f"{job.folder.name}.{uuid.uuid4().hex[:8]}.tmp")
-    partial.mkdir(parents=True)
+    with explained(str(job.folder.parents[1])):
+        partial.mkdir(parents=True)
     try:
-        made = _named(job, partial)
-        if not isinstance(made, Clip) or Path(made.path).parent != partial:
-            return made if not isinstance(made, Clip) or made.effect is None else _unwritten(job)
-        if not Path(made.path).is_file():
-            text = (
-                f"system {job.entry.name} returned {Path(made.path).name}, but wrote no such file"
-            )
-            return Failure(STAGE, "missing_clip", text)
-        shutil.rmtree(job.folder, ignore_errors=True)
-        partial.replace(job.folder)
-        return replace(made, path=str(job.folder / Path(made.path).name))
+        return _installed(job, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _installed(job: Job, partial: Path) -> Generated:
+    made = _named(job, partial)
+    if isinstance(made, Failure) and made.code == "metric_error":
+        _require_space(job, partial)
+    if not isinstance(made, Clip):
+        return made
+    if Path(made.path).parent != partial:
+        return made if made.effect is None else _unwritten(job)
+    name = Path(made.path).name
+    if not Path(made.path).is_file():
+        text = f"system {job.entry.name} returned {name}, but wrote no such file"
+        return Failure(STAGE, "missing_clip", text)
+    with explained(str(job.folder.parents[1])):
+        _install(partial, job.folder, name)
+    return replace(made, path=str(job.folder / name))
+
+
+def _require_space(job: Job, partial: Path) -> None:
+    """Tell a full disk, which spares no sample, from an error of the system."""
+    with explained(str(job.folder.parents[1])):
+        (partial / "probe").write_bytes(bytes(PROBE))
+
+
+def _install(partial: Path, folder: Path, name: str) -> None:
+    """Rename a whole clip into place; if another run was quicker, its clip stays."""
+    try:
+        partial.replace(folder)
+    except OSError:
+        if (folder / name).is_file():
+            return
+        if not folder.is_dir():
+            raise
+        damaged = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+        with contextlib.suppress(FileNotFoundError):
+            folder.replace(damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
+        _install(partial, folder, name)
 
 
 def _unwritten(job: Job) -> Failure:

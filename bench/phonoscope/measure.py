@@ -10,13 +10,13 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from phonoscope import media, views, weights
-from phonoscope.engines import Engine, Lost
-from phonoscope.errors import SetupError
+from phonoscope.engines import Engine, Lost, divided
+from phonoscope.errors import NonfiniteOutput, SetupError
 from phonoscope.events import (
     Advanced,
     ColumnUnavailable,
@@ -38,6 +38,7 @@ from phonoscope.types import (
     Record,
     Sample,
     Unsupported,
+    Value,
     Window,
     fingerprint,
 )
@@ -49,6 +50,8 @@ RENAMED = {
     ("enrollment", "missing_clip"): "missing_enrollment",
 }
 CHUNK = 64
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -195,9 +198,11 @@ class ViewTask:
     view: View
     device: str
 
-    def __call__(self, clips: list[Clip]) -> tuple[list[Any], list[tuple[str, str]]]:
-        """Return (outputs in order, networks that were loaded for it)."""
-        outputs = views.see(self.view, clips, device=self.device)
+    def __call__(
+        self, clips: Sequence[tuple[str, Clip]]
+    ) -> tuple[list[Any], list[tuple[str, str]]]:
+        """Return (outputs of the (key, clip) pairs in order, networks that were loaded for it)."""
+        outputs = views.see(self.view, [clip for _, clip in clips], device=self.device)
         return outputs, views.loads()
 
 
@@ -220,23 +225,26 @@ class MeasureTask:
                 return renamed(output, role)
             seen[role] = output
         texts = {name: job.texts[name] for name in metric.texts}
-        outcome: Outcome = attempt("measure", metric, **seen, **texts)
-        return _finite(outcome, metric)
-
-
-def _finite(outcome: Outcome, metric: Metric) -> Outcome:
-    if not isinstance(outcome, Record):
+        outcome: Outcome = attempt("measure", _measured, metric, seen | texts)
         return outcome
-    value = outcome.value
+
+
+def _measured(metric: Metric, filled: Mapping[str, Any]) -> Record:
+    """Return the record, if it is one that a store can hold."""
+    record = metric(**filled)
+    if not _finite(record.value):
+        raise NonfiniteOutput(f"{metric.name} gave {record.value!r}")
+    if record.info:
+        json.dumps(_plain(record.info))
+    return record
+
+
+def _finite(value: Value) -> bool:
     if isinstance(value, Ratio):
-        good = math.isfinite(value.numerator) and math.isfinite(value.denominator)
-    elif isinstance(value, tuple):
-        good = all(np.isfinite(vector).all() for vector in value)
-    else:
-        good = math.isfinite(value)
-    if good:
-        return outcome
-    return Failure("measure", "nonfinite_output", f"{metric.name} gave {value!r}")
+        return math.isfinite(value.numerator) and math.isfinite(value.denominator)
+    if isinstance(value, tuple):
+        return bool(np.isfinite(np.stack(value)).all())
+    return math.isfinite(value)
 
 
 def measure(
@@ -305,12 +313,10 @@ def _see_all(
         return
     _tell(listeners, StageStarted("view", str(view), len(keys)))
     size = _chunk_size(len(keys), engine, least=view.batch)
-    chunks = list(chunked(keys, size))
-    task = ViewTask(view, device)
-    for index, result in engine.map(task, ([clips[key] for key in part] for part in chunks)):
-        part = chunks[index]
+    parts = chunked(((key, clips[key]) for key in keys), size)
+    for part, result in divided(engine, ViewTask(view, device), parts, _singly):
         outputs, loaded = _unpacked(result, len(part))
-        for key, output in zip(part, outputs, strict=True):
+        for (key, _), output in zip(part, outputs, strict=True):
             store.views.add(_view_row(key, view, output))
         for name, where in loaded:
             _tell(listeners, NetworkLoaded(name, where, engine.name))
@@ -342,11 +348,11 @@ def _measure_all(
         return
     what = f"{len(metrics)} metrics"
     _tell(listeners, StageStarted("measure", what, sum(len(job.wanted) for job in jobs)))
-    parts = list(chunked(jobs, _chunk_size(len(jobs), engine)))
+    parts = chunked(jobs, _chunk_size(len(jobs), engine))
     supplied = (list(_with_outputs(part, metrics, store)) for part in parts)
-    for index, result in engine.map(MeasureTask(metrics), supplied):
+    for part, result in divided(engine, MeasureTask(metrics), supplied, _by_cell):
         done = failed = 0
-        for job, outcomes in _paired(parts[index], result):
+        for job, outcomes in _paired([job for job, _ in part], result):
             for (number, key), outcome in zip(job.wanted, outcomes, strict=True):
                 store.records.add(record_row(key, metrics[number].name, outcome))
                 _report(job, metrics[number], outcome, listeners)
@@ -355,6 +361,18 @@ def _measure_all(
         _tell(listeners, Advanced("measure", what, done, failed))
     store.records.flush()
     _tell(listeners, StageFinished("measure", what))
+
+
+def _singly(part: Sequence[T]) -> list[list[T]]:
+    return [[item] for item in part]
+
+
+def _by_cell(part: list[tuple[Job, S]]) -> list[list[tuple[Job, S]]]:
+    """Divide jobs that a worker died on, at last into single cells."""
+    if len(part) > 1:
+        return _singly(part)
+    job, known = part[0]
+    return [[(replace(job, wanted=(cell,)), known)] for cell in job.wanted]
 
 
 def _paired(part: Sequence[Job], result: Any) -> Iterator[tuple[Job, list[Outcome]]]:
@@ -396,20 +414,25 @@ def _view_row(key: str, view: View, output: Any) -> dict[str, Any]:
         "dtype": "",
     }
     row |= {"shape": [], "code": "", "error": "", "transient": False}
+    fields = attempt("view", _output_fields, output)
+    return row | (fields if isinstance(fields, dict) else _failed_fields(_of(view, fields)))
+
+
+def _output_fields(output: Any) -> dict[str, Any]:
+    if isinstance(output, Failure | Unsupported):
+        return _failed_fields(output)
     if isinstance(output, np.ndarray):
         if not np.isfinite(output).all():
-            return row | _failed_fields(_nonfinite(view))
-        return row | _array_fields(output, "data")
-    if isinstance(output, Failure | Unsupported):
-        return row | _failed_fields(output)
+            raise NonfiniteOutput("a NaN or an infinity in the output")
+        return _array_fields(output, "data")
     try:
-        return row | {"text": json.dumps(_plain(output), allow_nan=False)}
+        return {"text": json.dumps(_plain(output), allow_nan=False)}
     except ValueError:
-        return row | _failed_fields(_nonfinite(view))
+        raise NonfiniteOutput("a NaN or an infinity in the output") from None
 
 
-def _nonfinite(view: View) -> Failure:
-    return Failure("view", "nonfinite_output", f"network {view} gave a NaN or an infinity")
+def _of(view: View, failure: Failure) -> Failure:
+    return replace(failure, error=f"view {view}: {failure.error}")
 
 
 def _failed_fields(output: Failure | Unsupported) -> dict[str, Any]:

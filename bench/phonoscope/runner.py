@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import subprocess
@@ -70,13 +71,12 @@ def run(
     found = source if isinstance(source, Protocol) else protocol.load(source, limit=limit)
     opened = open_store(store, found, listeners)
     worker = engines.make(engine, workers=workers) if isinstance(engine, str) else engine
-    try:
-        return _run(found, opened, worker, listeners, device, formats)
-    finally:
-        remember_digests(opened)
-        opened.flush()
+    with contextlib.ExitStack() as leaving:
+        leaving.callback(opened.flush)
+        leaving.callback(remember_digests, opened)
         if isinstance(engine, str):
-            worker.close()
+            leaving.callback(worker.close)
+        return _run(found, opened, worker, listeners, device, formats)
 
 
 def _run(

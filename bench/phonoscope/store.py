@@ -185,7 +185,7 @@ class RunStore:
             return
         if not create:
             raise StoreError(f"{self.url}: no run store here; `phonoscope run` makes one")
-        with _explained(self.url):
+        with explained(self.url):
             self.fs.makedirs(self.root, exist_ok=True)
             self._write(marker, json.dumps({"format": FORMAT}).encode())
 
@@ -263,7 +263,7 @@ class RunStore:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         file = f"part-{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.parquet"
-        with _explained(self.url):
+        with explained(self.url):
             self.fs.makedirs(f"{self.root}/{name}", exist_ok=True)
             self._write(f"{self.root}/{name}/{file}", sink.getvalue().to_pybytes())
 
@@ -280,7 +280,7 @@ class RunStore:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small file beside the tables, whole or not at all."""
-        with _explained(self.url):
+        with explained(self.url):
             self._write(f"{self.root}/{name}", text.encode())
 
     def shelves(self) -> Iterable[Shelf]:
@@ -312,7 +312,7 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _explained(url: str) -> Iterator[None]:
+def explained(url: str) -> Iterator[None]:
     """Turn an operating system's error into a `StoreError` that says what to do."""
     try:
         yield

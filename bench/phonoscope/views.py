@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from phonoscope import media, weights
-from phonoscope.errors import ClipError, SetupError, SpecError, UnsupportedSample
+from phonoscope.errors import DEFECT, ClipError, SetupError, SpecError, UnsupportedSample, told
 from phonoscope.registry import Registry
 from phonoscope.types import Clip, Failure, Scalar, Unsupported, fingerprint
 
@@ -242,11 +242,11 @@ def attempt(stage: Any, function: Callable[..., Any], *args: Any, **kwargs: Any)
     except SetupError:
         raise
     except UnsupportedSample as error:
-        return Unsupported(error.code, str(error))
+        return Unsupported(error.code, told(error))
     except ClipError as error:
-        return Failure(stage, error.code, str(error))
+        return Failure(stage, error.code, told(error))
     except Exception as error:
-        return Failure(stage, "metric_error", f"{type(error).__name__}: {error}")
+        return Failure(stage, "metric_error", f"{type(error).__name__}: {error}; {DEFECT}")
 
 
 class Memo:
@@ -305,7 +305,7 @@ def see(item: View, clips: Sequence[Clip], *, device: str = "cpu") -> list[Any]:
         return [look(item, clip) for clip in clips]
     outputs = see(item.of, clips, device=device)
     good = [i for i, value in enumerate(outputs) if not isinstance(value, Failure | Unsupported)]
-    loaded = network(item, device) if good else None
+    loaded = attempt("view", network, item, device) if good else None
     for start in range(0, len(good), item.batch):
         part = good[start : start + item.batch]
         for i, output in zip(part, _run_batch(loaded, [outputs[i] for i in part]), strict=True):
@@ -314,12 +314,21 @@ def see(item: View, clips: Sequence[Clip], *, device: str = "cpu") -> list[Any]:
 
 
 def _run_batch(loaded: Any, batch: list[Any]) -> list[Any]:
-    outputs = attempt("view", loaded, batch)
+    if isinstance(loaded, Failure):
+        return [loaded] * len(batch)
+    outputs = attempt("view", _one_each, loaded, batch)
     if isinstance(outputs, list):
         return outputs
     if len(batch) == 1:
         return [outputs]
     return [_run_batch(loaded, [one])[0] for one in batch]
+
+
+def _one_each(loaded: Any, batch: list[Any]) -> list[Any]:
+    outputs = list(loaded(batch))
+    if len(outputs) != len(batch):
+        raise ValueError(f"the network gave {len(outputs)} outputs for {len(batch)} inputs")
+    return outputs
 
 
 def look(item: View, clip: Clip, known: Mapping[str, Any] = NOTHING) -> Any:
