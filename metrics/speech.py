@@ -56,7 +56,7 @@ def loudest(sound: Audio) -> float:
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(np.sum(~np.isfinite(sound.samples)))
         raise NonfiniteAudio(f"nonfinite_audio: {bad} samples are NaN or infinite")
-    return max(-low, high)
+    return max(abs(low), abs(high))
 
 
 def check_speech(sound: Audio) -> Audio:
@@ -108,8 +108,8 @@ def matched(
     n_trimmed = abs(n_generated - n_reference)
     if n_trimmed > LARGEST_DIFFERENCE:
         raise LengthMismatch(
-            f"length_mismatch: generated {n_generated} samples, reference {n_reference}; "
-            f"they may differ by {LARGEST_DIFFERENCE} ({LARGEST_DIFFERENCE / RATE:.1f} s)"
+            f"length_mismatch: generated {n_generated} samples, reference {n_reference}, "
+            f"more than {LARGEST_DIFFERENCE} apart ({LARGEST_DIFFERENCE / RATE:.1f} s)"
         )
     n = min(n_generated, n_reference)
     g, r = Audio(generated.samples[:n], RATE), Audio(reference.samples[:n], RATE)

@@ -104,16 +104,22 @@ class DependencyMissing(SetupError):
     code = "dependency_missing"
 
 
+REMAKE = "make the file again, or take it out of the data set"
+DEFECT = "a defect of the plugin, please report it"
+
+
 class ClipError(PhonoscopeError):
-    """One clip cannot be measured."""
+    """One clip cannot be measured. `remedy` says what to do where the message does not."""
 
     code = "clip_error"
+    remedy = REMAKE
 
 
 class MissingClip(ClipError):
     """The file does not exist."""
 
     code = "missing_clip"
+    remedy = "generate or fetch the file, or correct the path"
 
 
 class DecodeError(ClipError):
@@ -126,12 +132,14 @@ class NoAudioStream(ClipError):
     """A container without sound."""
 
     code = "no_audio_stream"
+    remedy = "give a file with sound"
 
 
 class NoVideoStream(ClipError):
     """A container without moving pictures."""
 
     code = "no_video_stream"
+    remedy = "give a file with moving pictures"
 
 
 class NonfiniteAudio(ClipError):
@@ -144,6 +152,7 @@ class NonfiniteOutput(ClipError):
     """A network gave a NaN or an infinity."""
 
     code = "nonfinite_output"
+    remedy = "look at the clip; if it is in order, report a defect of the metric"
 
 
 class EmptyAudio(ClipError):
@@ -156,87 +165,110 @@ class SilentAudio(ClipError):
     """The largest sample is below 1e-4."""
 
     code = "silent_audio"
+    remedy = "this metric cannot score silence: check the file and how it was made"
 
 
 class SilentReference(ClipError):
     """The reference is silent."""
 
     code = "silent_reference"
+    remedy = "give a reference with sound, or take the sample out of the data set"
 
 
 class SilentNoise(ClipError):
     """The noise of a mixture is silent where it was cut."""
 
     code = "silent_noise"
+    remedy = "give noise that is not silent"
 
 
 class TooShort(ClipError):
     """Shorter than the metric's definition needs."""
 
     code = "too_short"
+    remedy = "give a longer clip, or leave the metric out"
 
 
 class TooLong(ClipError):
     """Longer than the metric's definition allows."""
 
     code = "too_long"
+    remedy = "cut the clip, or leave the metric out"
 
 
 class LengthMismatch(ClipError):
     """Generated and reference differ in length by more than the rule allows."""
 
     code = "length_mismatch"
+    remedy = "cut both clips to the same part"
 
 
 class SizeMismatch(ClipError):
     """Frames of different size."""
 
     code = "size_mismatch"
+    remedy = "resize the generated clip"
 
 
 class FrameRateMismatch(ClipError):
     """Frames at different rates."""
 
     code = "frame_rate"
+    remedy = "encode both clips at one rate"
 
 
 class NoUtterances(ClipError):
     """PESQ found no speech in the reference."""
 
     code = "no_utterances"
+    remedy = "check that the reference holds speech"
 
 
 class NoSpeech(ClipError):
     """Too little voiced sound."""
 
     code = "no_speech"
+    remedy = "check that the clip holds speech"
 
 
 class EmptyReferenceText(ClipError):
     """No words are left after normalisation."""
 
     code = "empty_reference_text"
+    remedy = "correct the transcript"
 
 
 class TooFewSamples(ClipError):
     """Too few records for the aggregate."""
 
     code = "too_few_samples"
+    remedy = "add samples"
 
 
 class WorkerDied(ClipError):
     """The process that measured the sample was killed."""
 
     code = "worker_died"
+    remedy = "run the same command again, with fewer --workers if memory is short"
 
 
 class UnsupportedSample(PhonoscopeError):
     """The metric is not defined for this sample: counted apart, not a failure."""
 
     code = "unsupported"
+    remedy = "nothing can be scored here, whatever the system"
 
 
 class UnscorableReference(UnsupportedSample):
     """The reference holds nothing to score, for any system."""
 
     code = "unscorable_reference"
+
+
+def told(error: ClipError | UnsupportedSample) -> str:
+    """Return an error's message without its code in front and with a remedy behind.
+
+    A message that has a part after a semicolon says itself what to do.
+    """
+    text = str(error).removeprefix(f"{error.code}: ")
+    return text if "; " in text else f"{text}; {error.remedy}"
