@@ -1,8 +1,8 @@
 """Fréchet distances between sets of feature vectors.
 
 ``D = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)`` with covariances of ddof 1, in float64,
-and no epsilon anywhere. From features, ``tr (S1 S2)^(1/2)`` is the nuclear norm of ``A B^T``, where A
-and B are the centred features over ``sqrt(n - 1)``: exact where n < d, without a d x d matrix.
+and no epsilon anywhere. From features, ``tr (S1 S2)^(1/2)`` is the nuclear norm of ``A B^T``, where
+A and B are the centred features over ``sqrt(n - 1)``: exact where n < d, without a d x d matrix.
 
 Distances at different n are not comparable (two samples of one distribution are 1.8 apart at
 n = 1100, d = 2048), so every value goes with n and d. A plain bootstrap inflates them.
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phonoscope.errors import NonfiniteOutput, TooFewSamples
-from phonoscope.metrics.odf import mel_bands, mel_power
+from phonoscope.metrics.odf import mel_power
 from phonoscope.metrics.speech import loudest, require_rate
 from phonoscope.plugins import metric
 from phonoscope.stats import Aggregate
@@ -133,10 +133,7 @@ def _centred(features: Matrix) -> tuple[Matrix, Matrix]:
 def _factor(centred: Matrix) -> Matrix:
     """Return a matrix with the same Gram matrix over features and at most d rows."""
     n, d = centred.shape
-    if n <= d:
-        return centred
-    triangle: Matrix = np.linalg.qr(centred, mode="r")
-    return triangle
+    return np.asarray(np.linalg.qr(centred, mode="r")) if n > d else centred
 
 
 def _largest_rank(centred: Matrix) -> int:
@@ -194,8 +191,9 @@ def logmel_stats(sound: Audio) -> NDArray[np.float32]:
     """
     require_rate(sound, RATE)
     loudest(sound)
-    filters = mel_bands(RATE, N_FFT, BANDS, 0.0, RATE / 2)
-    power = mel_power(sound.samples, filters, hop=HOP, padding="constant")
+    power = mel_power(
+        sound.samples, rate=RATE, n_fft=N_FFT, hop=HOP, bands=BANDS, padding="constant"
+    )
     decibels = 10 * np.log10(np.maximum(power, FLOOR))
     return np.concatenate([decibels.mean(axis=0), decibels.std(axis=0)]).astype(np.float32)
 
