@@ -35,15 +35,16 @@ clean:  ## Remove the environment, caches and build folders (never results)
 	find bench metrics systems leaderboards tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf bench/*.egg-info
 
-$(VENV)/pyvenv.cfg:
+# pip comes last: an environment that was cut short is made again.
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "phonoscope needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (make PYTHON=python3.12 names another)")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: $(RECIPE) | $(VENV)/pyvenv.cfg
+$(VENV)/.demo: $(RECIPE) | $(BIN)/pip
 	$(PIP) -e '.[demo]'
 	@touch $@
 
 # It holds everything that the demo needs too.
-$(VENV)/.test: $(RECIPE) | $(VENV)/pyvenv.cfg
+$(VENV)/.test: $(RECIPE) | $(BIN)/pip
 	$(PIP) -e '.[demo,dev,ray,ui]'
 	@touch $(VENV)/.demo $@
