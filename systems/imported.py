@@ -132,7 +132,7 @@ def _absent(target: Path, root: Path) -> str:
     place = target.parent if os.path.isdir(target.parent) else root  # noqa: PTH112
     near = _near(target.stem if _named(target) else target.name, _listing(place))
     hint = f"near names: {', '.join(near)}" if near else f"nothing in {place} is named like it"
-    return f"{target}: {what}; {hint}"
+    return f"{target}: {what}; {hint}: generate it, or correct folder or pattern"
 
 
 def _near(stem: str, listing: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from phonoscope import reproduce, stats, weights
 from phonoscope.leaderboard import Cell, Column, Leaderboard, Row, SampleValue
-from phonoscope.measure import Plan, Planner, outcome_of
+from phonoscope.measure import Plan, Planner, named, outcome_of, used
 from phonoscope.plugins import METRICS, Metric
 from phonoscope.protocol import Protocol
 from phonoscope.store import RunStore
@@ -53,7 +53,7 @@ def lines(planner: Planner) -> Iterator[Line]:
     for spec in planner.protocol.runs():
         plan = planner.plan(spec)
         outcomes = {
-            metric.name: _outcomes(plan.cells[metric.name], planner.store)
+            metric.name: _outcomes(plan, metric, planner.store)
             for metric in planner.protocol.metrics
         }
         groups = [sample.group for sample in plan.samples]
@@ -64,13 +64,21 @@ def lines(planner: Planner) -> Iterator[Line]:
         yield Line(plan, outcomes, estimates)
 
 
-def _outcomes(cells: Sequence[Any], store: RunStore) -> tuple[Outcome | None, ...]:
-    keys = [cell if isinstance(cell, str) else "" for cell in cells]
-    rows = store.records.fetch(keys)
+def _outcomes(plan: Plan, metric: Metric, store: RunStore) -> tuple[Outcome | None, ...]:
+    cells = plan.cells[metric.name]
+    rows = store.records.fetch([cell if isinstance(cell, str) else "" for cell in cells])
+    clips = {job.sample: job.clips for job in plan.jobs}
     return tuple(
-        (outcome_of(row) if row else None) if isinstance(cell, str) else cell
-        for cell, row in zip(cells, rows, strict=True)
+        _outcome(row, metric, clips[sample.id]) if isinstance(cell, str) else cell
+        for sample, cell, row in zip(plan.samples, cells, rows, strict=True)
     )
+
+
+def _outcome(row: Any, metric: Metric, clips: Mapping[str, Clip]) -> Outcome | None:
+    if row is None:
+        return None
+    outcome = outcome_of(row)
+    return outcome if isinstance(outcome, Record) else named(outcome, used(metric, clips))
 
 
 def estimate(metric: Metric, outcomes: Sequence[Outcome | None], groups: Sequence[str]) -> Estimate:

@@ -50,6 +50,7 @@ RENAMED = {
     ("enrollment", "missing_clip"): "missing_enrollment",
 }
 CHUNK = 64
+F = TypeVar("F", bound=Failure | Unsupported)
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -91,6 +92,11 @@ def roles(task: str, sample: Sample, clip: Clip, window: Window | None = None) -
         if item is not None:
             found[role] = replace(item, window=window) if window else item
     return found
+
+
+def used(metric: Metric, clips: Mapping[str, Clip]) -> dict[str, Clip]:
+    """Return the clips that a metric looks at."""
+    return {role: clips[role] for role in metric.views}
 
 
 class Planner:
@@ -136,7 +142,7 @@ class Planner:
         digests = {role: self._digest(clip) for role, clip in clips.items()}
         wanted = []
         for number, metric in enumerate(self.protocol.metrics):
-            cell = self._cell(metric, sample, digests)
+            cell = self._cell(metric, sample, clips, digests)
             cells[metric.name].append(cell)
             if isinstance(cell, str):
                 wanted.append((number, cell))
@@ -151,7 +157,11 @@ class Planner:
         return found
 
     def _cell(
-        self, metric: Metric, sample: Sample, digests: Mapping[str, str | Failure]
+        self,
+        metric: Metric,
+        sample: Sample,
+        clips: Mapping[str, Clip],
+        digests: Mapping[str, str | Failure],
     ) -> str | Outcome:
         if metric.name in self.unavailable:
             return self.unavailable[metric.name]
@@ -163,7 +173,7 @@ class Planner:
         for role in metric.views:
             digest = digests[role]
             if isinstance(digest, Failure):
-                return renamed(digest, role)
+                return named(renamed(digest, role, clips[role]), clips)
         texts = [sample.meta[name] for name in metric.texts]
         used = [digests[role] for role in metric.views]
         return fingerprint(self._identities[metric.name], used, texts)
@@ -185,10 +195,28 @@ def lacks(metric: Metric) -> Failure | None:
     return None
 
 
-def renamed(failure: Failure | Unsupported, role: str) -> Failure | Unsupported:
-    """Return the failure under the name that it has in this role, and say which role it was."""
+def renamed(failure: F, role: str, clip: Clip) -> F:
+    """Return the failure under the name that it has in this role, and say which role it was.
+
+    The file is left out: what a store keeps is keyed by content, which may lie in several files.
+    """
     code = RENAMED.get((role, failure.code), failure.code)
-    return replace(failure, code=code, error=f"{role}: {failure.error}")
+    return replace(failure, code=code, error=f"{role}: {_unplaced(failure, clip).error}")
+
+
+def _unplaced(output: T, clip: Clip) -> T:
+    if isinstance(output, Failure | Unsupported):
+        return replace(output, error=output.error.removeprefix(f"{clip.path}: "))
+    return output
+
+
+def named(failure: F, clips: Mapping[str, Clip]) -> F:
+    """Return a failure of the store as the failure of one sample: its message names the files."""
+    role, _, rest = failure.error.partition(": ")
+    if role in clips:
+        return replace(failure, error=f"{role} {clips[role].path}: {rest}")
+    files = ", ".join(f"{role} {clip.path}" for role, clip in clips.items())
+    return replace(failure, error=f"{failure.error} ({files})")
 
 
 @dataclass(frozen=True)
@@ -222,7 +250,7 @@ class MeasureTask:
         for role, item in metric.views.items():
             output = look(item, job.clips[role], known.get(role, views.NOTHING))
             if isinstance(output, Failure | Unsupported):
-                return renamed(output, role)
+                return renamed(output, role, job.clips[role])
             seen[role] = output
         texts = {name: job.texts[name] for name in metric.texts}
         outcome: Outcome = attempt("measure", _measured, metric, seen | texts)
@@ -316,8 +344,8 @@ def _see_all(
     parts = chunked(((key, clips[key]) for key in keys), size)
     for part, result in divided(engine, ViewTask(view, device), parts, _singly):
         outputs, loaded = _unpacked(result, len(part))
-        for (key, _), output in zip(part, outputs, strict=True):
-            store.views.add(_view_row(key, view, output))
+        for (key, clip), output in zip(part, outputs, strict=True):
+            store.views.add(_view_row(key, view, _unplaced(output, clip)))
         for name, where in loaded:
             _tell(listeners, NetworkLoaded(name, where, engine.name))
         failed = sum(isinstance(output, Failure) for output in outputs)
@@ -384,7 +412,8 @@ def _paired(part: Sequence[Job], result: Any) -> Iterator[tuple[Job, list[Outcom
 def _report(job: Job, metric: Metric, outcome: Outcome, listeners: Sequence[Listener]) -> None:
     if isinstance(outcome, Failure):
         names = job.system, job.sample, metric.name
-        _tell(listeners, SampleFailed(*names, outcome.stage, outcome.code, outcome.error))
+        told = named(outcome, used(metric, job.clips))
+        _tell(listeners, SampleFailed(*names, told.stage, told.code, told.error))
 
 
 def _with_outputs(

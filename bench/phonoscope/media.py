@@ -266,7 +266,8 @@ def _second_try(path: str, error: Exception) -> Audio:
     try:
         return _decode_container(path)
     except ClipError as second:
-        raise DecodeError(f"{path}: no sound can be decoded ({error}); {REMEDY}") from second
+        reason = getattr(error, "error_string", None) or error
+        raise DecodeError(f"{path}: no sound can be decoded ({reason}); {REMEDY}") from second
 
 
 def _decode_container(path: str) -> Audio:
