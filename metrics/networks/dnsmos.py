@@ -164,11 +164,11 @@ def polynomial(raw: ArrayLike, kind: str, score: str) -> NDArray[np.float64]:
     return value
 
 
-def groups(starts: Sequence[int], size: int = GROUP) -> Iterator[tuple[int, ...]]:
-    """Split window starts into runs of at most `size` that overlap each other."""
+def groups(starts: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Split window starts into runs of at most `GROUP` that overlap each other."""
     run: list[int] = []
     for start in starts:
-        if run and (len(run) == size or start - run[-1] >= WINDOW):
+        if run and (len(run) == GROUP or start - run[-1] >= WINDOW):
             yield tuple(run)
             run = []
         run.append(start)
@@ -264,9 +264,10 @@ def session(model: bytes, device: str) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_mem_pattern = False
     options.log_severity_level = 3
-    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
-    here = onnxruntime.get_available_providers()
-    providers = [name for name in [*wanted, "CPUExecutionProvider"] if name in here]
+    providers: list[Any] = ["CPUExecutionProvider"]
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(number or 0)}))
     return onnxruntime.InferenceSession(model, options, providers=providers)
 
 
@@ -312,8 +313,9 @@ class P808:
         signal, (starts, counts) = fill(samples, plan), plan.distinct()
         period = plan.repeats_after(STEP)
         raw = [
-            self._net.run(None, {"input_1": p808_features(signal, part, period=period)})[0][:, 0]
-            for part in groups(starts, P808_BATCH)
+            self._net.run(None, {"input_1": features[i : i + P808_BATCH]})[0][:, 0]
+            for features in (p808_features(signal, part, period=period) for part in groups(starts))
+            for i in range(0, len(features), P808_BATCH)
         ]
         return _output({"p808": np.concatenate(raw).astype(np.float64)}, counts, plan)
 
