@@ -682,18 +682,19 @@ class Remote:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Log in calls within MLflow's limits, tags last. A point logged twice stays one point."""
+        """Log in few calls within MLflow's limits. MLflow writes the tags of a call last."""
         from mlflow.entities import Metric, Param, RunTag
 
         numbers = [Metric(k, v, message.time_ms, message.step) for k, v in (metrics or {}).items()]
         fresh = [Param(k, v) for k, v in (params or {}).items() if k not in run.params]
         texts = [RunTag(k, v) for k, v in (tags or {}).items() if run.tags.get(k) != v]
-        for some in _chunks(numbers, METRICS_PER_CALL):
-            self._client.log_batch(run.id, metrics=some)
-        for some in _chunks(fresh, TEXTS_PER_CALL):
-            self._client.log_batch(run.id, params=some)
-        for some in _chunks(texts, TEXTS_PER_CALL):
-            self._client.log_batch(run.id, tags=some)
+        parts = (
+            _chunks(numbers, METRICS_PER_CALL),
+            _chunks(fresh, TEXTS_PER_CALL),
+            _chunks(texts, TEXTS_PER_CALL),
+        )
+        for some in _side_by_side(*parts):
+            self._client.log_batch(run.id, *some)
         run.params.update(item.key for item in fresh)
         run.tags.update({item.key: item.value for item in texts})
 
@@ -778,11 +779,22 @@ def _placed(paths: Sequence[Path]) -> list[tuple[Path, str | None]]:
 
 
 def _note(paths: Sequence[Path]) -> dict[str, str]:
-    """Return the Markdown board as the description of the run, where MLflow can hold it."""
+    """Return the Markdown board, or the lines of it that fit, as the description of the run."""
     boards = [path for path in paths if path.suffix == ".md" and path.is_file()]
-    text = boards[0].read_text(encoding="utf-8", errors="replace") if boards else ""
-    return {"mlflow.note.content": text} if 0 < len(text) <= TAG_LENGTH else {}
+    if not boards:
+        return {}
+    text = boards[0].read_text(encoding="utf-8", errors="replace")
+    if len(text) > TAG_LENGTH:
+        more = f"\n\n(and more: see the artifact {boards[0].name})"
+        text = text[: TAG_LENGTH - len(more)].rpartition("\n")[0] + more
+    return {"mlflow.note.content": text}
 
 
-def _chunks(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    return (list(items[start : start + size]) for start in range(0, len(items), size))
+def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _side_by_side(*columns: Sequence[Sequence[Any]]) -> list[tuple[Sequence[Any], ...]]:
+    """Return rows of one chunk per column, the last chunks of all in the last row."""
+    turned = [list(reversed(column)) for column in columns]
+    return list(itertools.zip_longest(*turned, fillvalue=()))[::-1]
