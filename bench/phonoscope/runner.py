@@ -70,7 +70,9 @@ def run(
     plugins.discover([Path(file) for file in plugin_files])
     found = source if isinstance(source, Protocol) else protocol.load(source, limit=limit)
     opened = open_store(store, found, listeners)
-    worker = engines.make(engine, workers=workers) if isinstance(engine, str) else engine
+    worker = (
+        engines.make(engine, workers=workers, device=device) if isinstance(engine, str) else engine
+    )
     with contextlib.ExitStack() as leaving:
         leaving.callback(opened.flush)
         leaving.callback(remember_digests, opened)

@@ -120,15 +120,15 @@ def scores(
     found = _protocol(generated, reference, metrics, task, transcripts)
     with tempfile.TemporaryDirectory(prefix="phonoscope-") as scratch:
         opened = runner.open_store(store or scratch, found, listeners)
-        worker = engines.make(engine, workers=workers)
+        worker = engines.make(engine, workers=workers, device=device)
         try:
             planner = Planner(found, opened, {})
             measure(planner, worker, listeners, device=device)
             (line,) = assemble.lines(planner)
         finally:
+            worker.close()
             runner.remember_digests(opened)
             opened.flush()
-            worker.close()
     return Scores(tuple(_rows(line)), dict(line.estimates), line)
 
 

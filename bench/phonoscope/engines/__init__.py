@@ -54,8 +54,8 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def make(name: str = "processes", *, workers: int | None = None) -> Engine:
-    """Return an engine by name.
+def make(name: str = "processes", *, workers: int | None = None, device: str = "cpu") -> Engine:
+    """Return an engine by name; networks will run on `device`.
 
     Raises
     ------
@@ -68,7 +68,8 @@ def make(name: str = "processes", *, workers: int | None = None) -> Engine:
         raise UserError(f"there is no engine {name!r}; engines are {', '.join(NAMES)}")
     modules = {"ray": "cluster"}
     module = importlib.import_module(f"phonoscope.engines.{modules.get(name, name)}")
-    engine: Engine = getattr(module, NAMES[name])(workers)
+    options = {"device": device} if name == "ray" else {}
+    engine: Engine = getattr(module, NAMES[name])(workers, **options)
     return engine
 
 

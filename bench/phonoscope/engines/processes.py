@@ -106,11 +106,14 @@ def _broken(future: Future[Any]) -> bool:
 def _new_pool(workers: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["phonoscope.engines.preload"])
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    return ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_begin, initargs=(worker.settings(),)
+    )
 
 
-def _begin() -> None:
+def _begin(settings: dict[str, str]) -> None:
     """Let a worker end silently at Ctrl-C, and with the main process however that ends."""
+    worker.take_over(settings)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
