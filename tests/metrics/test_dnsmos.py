@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phonoscope import weights
@@ -165,11 +165,13 @@ def script(n: int) -> list[int]:
     return [i * 16_000 for i, segment in segments if len(segment) >= int(9.01 * 16_000)]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40 * 16_000))
 def test_reference_plan_is_the_scripts_loop(n: int) -> None:
     assert list(window_plan(n, mode="reference").starts) == script(n)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3_000_000))
 def test_exact_plan_loses_nothing(n: int) -> None:
     exact, reference = window_plan(n, mode="exact"), window_plan(n, mode="reference")
@@ -179,6 +181,7 @@ def test_exact_plan_loses_nothing(n: int) -> None:
     assert reference.starts and set(reference.starts) <= set(exact.starts)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200_000), st.sampled_from(["reference", "exact", "pad_tile_truncate"]))
 def test_windows_of_one_phase_hold_the_same_samples(n: int, mode: str) -> None:
     plan = window_plan(n, mode=mode)
