@@ -275,8 +275,25 @@ def _sweep_axis(board: Leaderboard) -> str | None:
     return best if best is not None and len(values[best]) > 1 else None
 
 
+def sweeps(board: Leaderboard) -> dict[str, str]:
+    """Return the board's curves as standalone SVG by a name for their files."""
+    found: dict[str, str] = {}
+    for number, (axis, _, rows) in enumerate(_facets(board)):
+        for column in board.columns:
+            drawn = _curve(board, rows, column, axis, standalone=True)
+            if drawn is not None:
+                found[f"{column.metric}-{number}" if number else column.metric] = str(drawn)
+    return found
+
+
 def _curves(board: Leaderboard) -> Iterator[tuple[str, list[Markup]]]:
     """Yield, per data set and remaining axes, one figure for each metric that was measured."""
+    for axis, title, rows in _facets(board):
+        drawn = [_curve(board, rows, column, axis) for column in board.columns]
+        yield title, [one for one in drawn if one]
+
+
+def _facets(board: Leaderboard) -> Iterator[tuple[str, str, list[Row]]]:
     axis = _sweep_axis(board)
     if axis is None:
         return
@@ -287,11 +304,12 @@ def _curves(board: Leaderboard) -> Iterator[tuple[str, list[Markup]]]:
             title = ", ".join(f"{axis_name(name)} {value}" for name, value in rest)
             facets.setdefault((row.dataset, title), []).append(row)
     for (dataset, point), rows in facets.items():
-        drawn = [_curve(board, rows, column, axis) for column in board.columns]
-        yield ", ".join(filter(None, (dataset, point))), [one for one in drawn if one]
+        yield axis, ", ".join(filter(None, (dataset, point))), rows
 
 
-def _curve(board: Leaderboard, rows: Sequence[Row], column: Column, axis: str) -> Markup | None:
+def _curve(
+    board: Leaderboard, rows: Sequence[Row], column: Column, axis: str, *, standalone: bool = False
+) -> Markup | None:
     slots, several = _slots(board), len(seeds_of(board)) > 1
     lines: dict[tuple[str, int], list[figures.Point]] = {}
     for row in rows:
@@ -315,10 +333,10 @@ def _curve(board: Leaderboard, rows: Sequence[Row], column: Column, axis: str) -
         x_label=axis_name(axis),
         y_label=f"{column.label}{unit}",
         title=f"{column.label} {arrow(column)}",
-        legend=False,
-        standalone=False,
-        width=400,
-        height=270,
+        legend=standalone,
+        standalone=standalone,
+        width=460 if standalone else 400,
+        height=300 if standalone else 270,
         decimals=column.decimals,
     )
     return Markup(drawn)  # noqa: S704 - figures escapes its texts

@@ -99,7 +99,7 @@ def _run(
         _tell(listeners, measured(line))
     made = assemble.leaderboard(plans, rows)
     folder = store.local / "board" if store.local and formats else None
-    files = [*render(made, folder, formats=formats), samples(rows, folder)] if folder else []
+    files = _render(made, rows, folder, formats) if folder else []
     _tell(listeners, RunFinished(found.spec.name, made, [str(file) for file in files]))
     return made
 
@@ -125,6 +125,25 @@ def remember_digests(store: RunStore) -> None:
         row = {"key": path, "size": size, "mtime_ns": mtime_ns, "digest": digest}
         if rows.get(path) != row:
             store.digests.add(row)
+
+
+def _render(
+    made: Leaderboard, rows: Sequence[Line], folder: Path, formats: Sequence[str]
+) -> list[Path]:
+    return [*render(made, folder, formats=formats), samples(rows, folder), *drawn(made, folder)]
+
+
+def drawn(made: Leaderboard, folder: Path) -> list[Path]:
+    """Write the curves of a sweep, one SVG per metric, into ``figures/``; return the files."""
+    from phonoscope.page import sweeps
+
+    files = []
+    for name, svg in sweeps(made).items():
+        path = folder / "figures" / f"{name}.svg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(svg, encoding="utf-8", newline="\n")
+        files.append(path)
+    return files
 
 
 def samples(rows: Sequence[Line], folder: Path) -> Path:
