@@ -94,6 +94,14 @@ def test_golden_values(name: str, parity: Any, shared_data: Path) -> None:
     assert wrong == []
 
 
+def test_golden_projections(parity: Any, shared_data: Path) -> None:
+    cases = [case for case in parity("speech")["cases"] if case["metric"] == "snr_projection"]
+    assert len(cases) == 5
+    for case in cases:
+        g, r = (sound(decode(shared_data / case[side])) for side in ("generated", "reference"))
+        assert si_sdr(g, r).value == pytest.approx(case["value"], abs=case["abs_tol"])
+
+
 @pytest.mark.parametrize("metric", ALL.values(), ids=list(ALL))
 def test_views_are_guarded_speech_of_both(metric: Any) -> None:
     assert metric.views == {"generated": speech16k, "reference": speech16k}
