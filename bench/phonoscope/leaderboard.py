@@ -183,7 +183,6 @@ class PublishedRow:
     system: str
     source: str
     n: int | None
-    note: str
     cells: Mapping[str, Comparison]
 
 
@@ -328,10 +327,10 @@ def _place_of(item: Comparison, keys: Sequence[tuple[str, Condition]]) -> tuple[
 
 
 def _published_rows(items: Iterable[Comparison]) -> tuple[PublishedRow, ...]:
-    rows: dict[tuple[str, str, int | None, str], dict[str, Comparison]] = {}
+    rows: dict[tuple[str, str, int | None], dict[str, Comparison]] = {}
     for item in items:
         one = item.published
-        rows.setdefault((one.system, one.source, one.n, one.note), {})[one.metric] = item
+        rows.setdefault((one.system, one.source, one.n), {})[one.metric] = item
     return tuple(PublishedRow(*key, cells) for key, cells in rows.items())
 
 
