@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -266,8 +267,8 @@ class Memo:
     def put(self, key: tuple[str, Clip], output: Any) -> None:
         """Keep an output."""
         size = _nbytes(output)
+        self.size += size - self._items.get(key, (None, 0))[1]
         self._items[key] = (output, size)
-        self.size += size
         while self.size > self.limit and len(self._items) > 1:
             self.size -= self._items.popitem(last=False)[1][1]
 
@@ -343,7 +344,8 @@ def look(item: View, clip: Clip, known: Mapping[str, Any] = NOTHING) -> Any:
         return known[item.identity]
     if item.is_network:
         return see(item, [clip])[0]
-    kept = _memo.get((item.identity, clip))
+    place = f"{item.identity} {_state(clip)}", clip
+    kept = _memo.get(place)
     if kept is not None:
         return kept
     inner = clip if item.of is None else look(item.of, clip, known)
@@ -351,8 +353,18 @@ def look(item: View, clip: Clip, known: Mapping[str, Any] = NOTHING) -> Any:
         return inner
     output = attempt("view", item.make, inner, **dict(item.params))
     if not isinstance(output, Failure | Unsupported):
-        _memo.put((item.identity, clip), output)
+        _memo.put(place, output)
     return output
+
+
+def _state(clip: Clip) -> str:
+    """Return what shows that a clip has changed since it was last seen, at the cost of a `stat`."""
+    effect = attempt("view", clip.effect.identity) if clip.effect else ""
+    try:
+        found = os.stat(clip.path)  # noqa: PTH116
+    except (OSError, ValueError):
+        return "absent"
+    return f"{found.st_size} {found.st_mtime_ns} {effect}"
 
 
 def frontier(item: View) -> View | None:
