@@ -2,26 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
 
 import typer
+import typer.core
+import typer.main
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from phonoscope.errors import PhonoscopeError, UserError
 
+WRONG = 2
 FAILED = 4
 INTERNAL = 70
+STOPPED = 130
+SHOWN = 5
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; what goes wrong in one ends as a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. An error that nobody meant to raise passes, for `_brief`."""
+        try:
+            return super().invoke(ctx)
+        except PhonoscopeError as error:
+            _complain(str(error))
+            if _debug:
+                traceback.print_exc()
+            raise typer.Exit(WRONG) from error
+        except KeyboardInterrupt:
+            _complain("stopped; run the same command again, it resumes")
+            raise typer.Exit(STOPPED) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit from None
+
 
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -50,26 +80,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def main() -> None:
     """Run the command line."""
     sys.excepthook = _brief
-    app()
+    # Not `app()`, which would put typer's own hook in the place of ours.
+    typer.main.get_command(app)()
 
 
 def _brief(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show an error as one message, and its traceback only after `--debug`."""
+    """Show a bug of ours as one message, and its traceback only after `--debug`."""
     if _debug:
         sys.__excepthook__(kind, error, trace)
-    elif isinstance(error, PhonoscopeError):
-        _complain(str(error))
-    elif isinstance(error, KeyboardInterrupt):
-        _complain("stopped; run the same command again, it resumes")
-    elif isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    else:
-        _complain(f"internal error: {kind.__name__}: {error}; `phonoscope --debug ...` shows where")
-    known = {KeyboardInterrupt: 130, BrokenPipeError: 0}
-    sys.exit(2 if isinstance(error, PhonoscopeError) else known.get(kind, INTERNAL))
+    _complain(f"internal error: {kind.__name__}: {error}; `phonoscope --debug ...` shows where")
+    sys.exit(INTERNAL)
 
 
 _debug = False
+
+
+def _note(text: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[yellow]note:[/] {escape(text)}")
 
 
 def _complain(text: str) -> None:
@@ -204,10 +231,12 @@ def score(
     """
     from phonoscope import scoring
 
+    if output:
+        _require_place(output)
     found = scoring.scores(
         generated,
         reference,
-        metrics=[name.strip() for name in metrics.split(",") if name.strip()],
+        metrics=_names(metrics),
         task=task,
         transcripts=transcripts,
         store=store,
@@ -219,7 +248,11 @@ def score(
     )
     if output:
         _write_text(output, scoring.to_csv(found))
-    typer.echo(scoring.to_json(found)) if as_json else _print_scores(found)
+    if as_json:
+        typer.echo(scoring.to_json(found))
+    else:
+        _print_table(scoring.HEADS, scoring.summary_rows(found))
+    _print_unscored(found)
     raise typer.Exit(FAILED if found.failed else 0)
 
 
@@ -255,14 +288,20 @@ def board(
     Example: `phonoscope board runs/quickstart --output site --formats html`
     """
     from phonoscope import runner
-    from phonoscope.leaderboard import render
+    from phonoscope.leaderboard import FORMATS, render
 
+    wanted = _names(formats)
+    for name in wanted:
+        if name not in FORMATS:
+            raise UserError(f"there is no format {name!r}; formats are {', '.join(FORMATS)}")
     _discover(plugin)
     found, opened = runner.reopen(source, store)
     made = runner.board(found, opened)
     _print_board(made)
     folder = output or Path(opened.local or ".") / "board"
-    for path in render(made, folder, formats=tuple(formats.split(","))):
+    with _writing(folder):
+        paths = render(made, folder, formats=wanted)
+    for path in paths:
         typer.echo(path)
 
 
@@ -285,7 +324,7 @@ def compare(
     from phonoscope import comparing
 
     _discover(plugin)
-    wanted = [name for name in metrics.split(",") if name]
+    wanted = _names(metrics)
     rows = comparing.compare(a, b, store=store, metrics=wanted)
     if as_json:
         typer.echo(comparing.to_json(rows))
@@ -359,7 +398,10 @@ def sync(
 
 @app.command()
 def doctor(plugin: PluginFiles = None) -> None:
-    """Say what is missing on this machine, and the one command that installs it."""
+    """Say what is missing on this machine, and the one command that installs it.
+
+    Example: `phonoscope doctor`
+    """
     from phonoscope import catalogue
 
     _discover(plugin)
@@ -369,7 +411,10 @@ def doctor(plugin: PluginFiles = None) -> None:
 
 @weights_app.command("list")
 def list_weights(as_json: AsJson = False) -> None:
-    """List weights files: where they come from, their licence, whether they are here."""
+    """List weights files: where they come from, their licence, whether they are here.
+
+    Example: `phonoscope weights list`
+    """
     from phonoscope import catalogue
 
     _discover(None)
@@ -407,6 +452,10 @@ def accept_licence(
     typer.echo(f"noted in {weights.accept(family)}")
 
 
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _discover(files: list[Path] | None) -> None:
     from phonoscope import plugins
 
@@ -427,12 +476,28 @@ def _tracker(opened: Any, uri: str | None) -> list[Any]:
     return [tracking.listener(opened.local, tracking_uri=uri, experiment=None, warn=_complain)]
 
 
+def _require_place(path: Path) -> None:
+    """Refuse a place before the work whose result could not be written there after it."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file")
+    with _writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"{path}: may not be written; name another file")
+
+
 def _write_text(path: Path, text: str) -> None:
-    try:
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; name another file") from None
+        raise UserError(f"{path}: cannot be written: {error.strerror}; name another") from None
 
 
 def _print_table(heads: Any, rows: Any) -> None:
@@ -456,13 +521,14 @@ def _print_board(made: Any) -> None:
     console.print_board(made)
 
 
-def _print_scores(found: Any) -> None:
-    from phonoscope import scoring
-
-    _print_table(scoring.HEADS, scoring.summary_rows(found))
+def _print_unscored(found: Any) -> None:
     for row in found.rows:
         if row["status"] != "ok":
             _complain(f"{row['sample']}: {row['metric']}: {row['status']}: {row['error']}")
+    if found.extra:
+        more = f" and {len(found.extra) - SHOWN} more" if len(found.extra) > SHOWN else ""
+        names = ", ".join(found.extra[:SHOWN])
+        _note(f"{len(found.extra)} generated files have no reference, not scored: {names}{more}")
 
 
 def _print_progress(rows: Any) -> None:

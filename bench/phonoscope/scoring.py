@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from phonoscope import assemble, engines, plugins, protocol, runner
 from phonoscope.assemble import Line
+from phonoscope.datasets import MEDIA_SUFFIXES, files_below
+from phonoscope.errors import DatasetError
 from phonoscope.events import Listener
 from phonoscope.measure import Planner, measure
 from phonoscope.protocol import Protocol
@@ -29,11 +31,18 @@ HEADS = ("metric", "mean", "std", "low", "high", "n", "failed", "unsupported", "
 
 @dataclass(frozen=True)
 class Scores:
-    """Outcomes per sample and metric, and the estimates."""
+    """Outcomes per sample and metric, and the estimates.
+
+    Attributes
+    ----------
+    extra : tuple of str
+        Generated files without a sample: they were not scored.
+    """
 
     rows: tuple[dict[str, Any], ...]
     estimates: dict[str, Estimate]
     line: Line
+    extra: tuple[str, ...] = ()
 
     @property
     def failed(self) -> int:
@@ -75,7 +84,8 @@ def score(
     -------
     DataFrame
         One row per sample and metric: `sample`, `metric`, `value` (NaN where there is none),
-        `status` (``ok | failed | unsupported``), `error`.
+        `status` (``ok | failed | unsupported``), `error`. ``attrs["extra"]`` names generated files
+        that were not scored, because there is no reference of their name.
 
     Raises
     ------
@@ -98,6 +108,7 @@ def score(
         listeners=listeners,
     )
     frame = pd.DataFrame(list(found.rows), columns=list(COLUMNS))
+    frame.attrs["extra"] = list(found.extra)
     return frame.astype({"value": float})
 
 
@@ -117,6 +128,8 @@ def scores(
 ) -> Scores:
     """Do the work of `score`; return rows and estimates."""
     plugins.discover([Path(file) for file in plugin_files])
+    if not Path(generated).expanduser().is_dir():
+        raise DatasetError(f"{generated}: no such folder; name the folder of generated clips")
     found = _protocol(generated, reference, metrics, task, transcripts)
     with tempfile.TemporaryDirectory(prefix="phonoscope-") as scratch:
         opened = runner.open_store(store or scratch, found, listeners)
@@ -129,7 +142,15 @@ def scores(
             worker.close()
             runner.remember_digests(opened)
             opened.flush()
-    return Scores(tuple(_rows(line)), dict(line.estimates), line)
+    extra = _extra(Path(generated).expanduser(), line)
+    return Scores(tuple(_rows(line)), dict(line.estimates), line, extra)
+
+
+def _extra(folder: Path, line: Line) -> tuple[str, ...]:
+    ids = {sample.id for sample in line.plan.samples}
+    names = [file.relative_to(folder) for file in files_below(folder)]
+    media = [name for name in names if name.suffix.lower() in MEDIA_SUFFIXES]
+    return tuple(str(name) for name in media if name.with_suffix("").as_posix() not in ids)
 
 
 def _protocol(
