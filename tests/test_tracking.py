@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -323,6 +324,16 @@ def test_two_stores_share_a_server_without_mixing(local: Path, tmp_path: Path) -
     assert len(seen.of("run")) == 2 * len(SYSTEMS) * len(SNRS)
 
 
+def test_two_listeners_of_one_store_log_each_point_once(local: Path) -> None:
+    """As two processes that resume one protocol: what one knows of MLflow, the other outdates."""
+    both = [tracking.listener(local, warn=pytest.fail) for _ in range(2)]
+    for event in protocol(local):
+        for listen in both:
+            listen(event)
+            time.sleep(0.002)  # another time stamp: MLflow drops equal points by itself
+    assert_complete(Seen(tracking.default_uri(local)))
+
+
 def test_a_run_deleted_in_mlflow_is_made_again(local: Path) -> None:
     uri = tracking.default_uri(local)
     warnings: list[str] = []
@@ -606,6 +617,51 @@ def test_a_client_cut_off_at_any_call_ends_complete(
     tracking.sync(local)
     assert outbox(local) == []
     assert_complete(Seen(tracking.default_uri(local)))
+
+
+def die(store: Path, stop: int) -> None:
+    """Play the protocol, and be killed at the call number `stop` to MLflow."""
+    import mlflow
+
+    log_batch, calls = mlflow.MlflowClient.log_batch, iter(range(1, 1000))
+
+    def fatal(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == stop:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return log_batch(*args, **kwargs)
+
+    mlflow.MlflowClient.log_batch = fatal
+    play(store, protocol(store))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_a_process_killed_again_and_again_ends_complete(local: Path) -> None:
+    for stop in (1, 6, 9):
+        code = f"import pathlib, sys, test_tracking as t\nt.die(pathlib.Path(sys.argv[1]), {stop})"
+        command = [sys.executable, "-c", code, str(local)]
+        path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path})
+        assert done.returncode == -signal.SIGKILL
+        assert len(outbox(local)) == 1
+    assert play(local, protocol(local)) == []
+    assert outbox(local) == []
+    assert_complete(Seen(tracking.default_uri(local)))
+
+
+def test_a_database_is_never_left_half_made(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    def pull(*args: Any) -> None:
+        raise ConnectionError("killed while MLflow makes its tables")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "search_experiments", pull)
+        (warning,) = play(store, protocol(store))
+    assert "killed while" in warning
+    assert not (store / "mlflow.db").exists()
+    assert tracking.sync(store).sent == 10
+    assert_complete(Seen(tracking.default_uri(store)))
+    assert not list(store.glob(".*.part"))
 
 
 # A real server.

@@ -28,7 +28,9 @@ import logging
 import math
 import os
 import re
+import sqlite3
 import sys
+import tempfile
 import time
 import uuid
 import warnings
@@ -381,6 +383,7 @@ def _outbox(store: Path) -> Path:
 
 
 _numbers = itertools.count()
+_process = uuid.uuid4().hex
 
 
 def _post(store: Path, message: Message) -> None:
@@ -474,12 +477,21 @@ def _deliver(
     """Send the outbox in order: to `uri`, or where each message wants to go."""
     tally = _Tally()
     with _locked(store):
+        _take_over(store, remotes)
         pending = _pending(store)
         if pending:
             with _quiet(seconds):
                 for path in pending:
                     _deliver_one(store, path, remotes, uri=uri, only=only, tally=tally)
     return tally.report()
+
+
+def _take_over(store: Path, remotes: Remotes) -> None:
+    """Forget what is known of the servers if another sender was here since: it is out of date."""
+    path, name = _outbox(store) / "sender", f"{_process} {os.getpid()} {id(remotes)}"
+    if not path.exists() or path.read_text(encoding="utf-8") != name:
+        remotes.clear()
+        _write(path, name)
 
 
 def _deliver_one(
@@ -609,6 +621,9 @@ class Remote:
     def __init__(self, store: Path, uri: str, experiment: str) -> None:
         from mlflow import MlflowClient
 
+        database = _database(uri)
+        if database and not database.exists():
+            _make_database(database)
         self._store = store
         self._client = MlflowClient(tracking_uri=uri)
         self._experiment = _experiment(self._client, experiment, _artifact_location(uri))
@@ -748,11 +763,39 @@ def _experiment(client: Any, name: str, location: str | None) -> str:
     return str(found.experiment_id)
 
 
+def _database(uri: str) -> Path | None:
+    """Return the file of an sqlite URI."""
+    plain = uri.startswith("sqlite:///") and "?" not in uri and ":memory:" not in uri
+    return Path(uri.removeprefix("sqlite:///")).resolve() if plain else None
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's tables elsewhere: MLflow never opens a database whose making was killed."""
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        draft = Path(folder) / "mlflow.db"
+        MlflowClient(tracking_uri=f"sqlite:///{draft.as_posix()}").search_experiments()
+        with (
+            contextlib.closing(sqlite3.connect(draft)) as made,
+            contextlib.closing(sqlite3.connect(part)) as copy,
+        ):
+            made.backup(copy)
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:  # another process was faster
+        pass
+    except OSError:  # a drive without links
+        part.replace(path)
+    part.unlink(missing_ok=True)
+
+
 def _artifact_location(uri: str) -> str | None:
     """Return a folder beside a local database; MLflow's default is the working directory."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlflow-artifacts").as_uri()
+    database = _database(uri)
+    return (database.parent / "mlflow-artifacts").as_uri() if database else None
 
 
 def _dataset(facts: Mapping[str, str]) -> Any:
