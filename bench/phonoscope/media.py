@@ -157,7 +157,7 @@ def _readable(path: str) -> Iterator[BinaryIO]:
 # Sound
 
 
-def read_audio(clip: Clip, *, rate: int) -> Audio:
+def read_audio(clip: Clip, *, rate: int, decoded: Audio | None = None) -> Audio:
     """Decode a clip's sound at `rate` Hz: mono, float32, level and timeline untouched.
 
     The effect, if any, is applied at the effect's own rate, then the sound is brought to `rate`,
@@ -169,6 +169,8 @@ def read_audio(clip: Clip, *, rate: int) -> Audio:
         Its first audio stream is taken, and the mean of its channels.
     rate : int
         Hz. Other rates are resampled (soxr HQ).
+    decoded : Audio, optional
+        The file's sound, where the caller has it.
 
     Raises
     ------
@@ -179,7 +181,7 @@ def read_audio(clip: Clip, *, rate: int) -> Audio:
     EmptyAudio
         If there are no samples, or none in the window.
     """
-    sound = _decode(clip.path)
+    sound = decoded or _decode(clip.path)
     if clip.effect:
         sound = _apply(clip.effect, sound, clip.path)
     sound = resample(sound, rate)

@@ -6,6 +6,7 @@ or a network that is loaded once and fed batches. The same view of the same clip
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -21,7 +22,7 @@ from typing import Any, Protocol
 from phonoscope import media, weights
 from phonoscope.errors import DEFECT, ClipError, SetupError, SpecError, UnsupportedSample, told
 from phonoscope.registry import Registry
-from phonoscope.types import Clip, Failure, Scalar, Unsupported, fingerprint
+from phonoscope.types import Audio, Clip, Failure, Scalar, Unsupported, fingerprint
 
 MEMO_BYTES = 256 << 20
 NETWORKS_HELD = 2
@@ -132,6 +133,10 @@ def _blank(kind: type[Any]) -> Any:
 
 
 PLUGIN_PREFIX = "phonoscope_plugin_"
+BROKEN = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError),
+    *(OSError, RuntimeError, SyntaxError, TypeError, ValueError),
+)
 
 
 def load_file(path: Path) -> None:
@@ -140,7 +145,7 @@ def load_file(path: Path) -> None:
     Raises
     ------
     SpecError
-        If the file is absent or is not a Python module.
+        If the file is absent or cannot be imported.
     """
     path = path.resolve()
     name = PLUGIN_PREFIX + fingerprint(str(path))[:8] + "_" + path.stem
@@ -152,10 +157,23 @@ def load_file(path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with importing(str(path)):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
+
+
+@contextlib.contextmanager
+def importing(place: str) -> Iterator[None]:
+    """Turn what goes wrong while a plugin is imported into a `SpecError` that names its place."""
+    try:
+        yield
+    except BROKEN as error:
+        raise SpecError(
+            f"{place}: cannot be imported ({type(error).__name__}: {error}); correct the plugin, "
+            "or take it out; `phonoscope --debug ...` shows the line"
+        ) from error
 
 
 VIEWS: Registry[View] = Registry("view")
@@ -229,7 +247,15 @@ def frames(fps: float | None = None, width: int | None = None, height: int | Non
     return _FRAMES(fps=fps, width=width, height=height)
 
 
-_AUDIO = _raw("audio", media.read_audio)
+def _sound(clip: Clip, *, rate: int) -> Audio:
+    """Decode; all mixtures of one file share its decoded sound."""
+    if clip.effect is None:
+        return media.read_audio(clip, rate=rate)
+    plain = look(audio(clip.effect.rate), Clip(clip.path))
+    return media.read_audio(clip, rate=rate, decoded=plain if isinstance(plain, Audio) else None)
+
+
+_AUDIO = _raw("audio", _sound)
 _FRAMES = _raw("frames", media.read_frames)
 
 
