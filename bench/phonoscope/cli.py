@@ -181,6 +181,7 @@ def run(
 
     _discover(plugin)
     found = protocols.load(protocol, limit=limit)
+    runner.check_rules(found)
     opened = runner.open_store(store, found, [_listener(quiet)])
     if dry_run:
         _print_progress(runner.status(found, opened))

@@ -20,6 +20,7 @@ from phonoscope.views import (
     View,
     attribute_of,
     by_value,
+    importing,
     load_attribute,
     load_file,
     origin_of,
@@ -299,7 +300,8 @@ def discover(files: Sequence[Path] = ()) -> None:
             _scan(group)
         for group in GROUPS:
             for entry in importlib.metadata.entry_points(group=group):
-                entry.load()
+                with importing(f"entry point {entry.name} = {entry.value}"):
+                    entry.load()
         _discovered.append("all")
     for file in files:
         load_file(Path(file))

@@ -6,23 +6,39 @@ import difflib
 import importlib.resources
 import inspect
 import itertools
+import json
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
+from pydantic.errors import PydanticUserError
 
 from phonoscope import noise, plugins
-from phonoscope.errors import DatasetError, SpecError
+from phonoscope.errors import DatasetError, SpecError, UserError
 from phonoscope.plugins import Metric, System
 from phonoscope.types import Condition, Dataset, Sample, Scalar, Window, fingerprint
 
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 Kind = Literal["system", "reference", "control"]
+Name = Annotated[str, Field(min_length=1)]
+Whole = Annotated[int, Field(strict=True)]
+AXES = ("snr_db", "noise")
+LONGEST_NAME = 200
+SHOWN = 80
 
 
 class _Strict(BaseModel):
@@ -32,17 +48,17 @@ class _Strict(BaseModel):
 class DatasetSpec(_Strict):
     """One entry of `datasets`."""
 
-    name: str
+    name: Name
     kind: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
     revision: str = ""
-    limit: int | None = Field(default=None, ge=1)
+    limit: Whole | None = Field(default=None, ge=1)
 
 
 class SystemSpec(_Strict):
     """One entry of `systems`: a plugin under a name of its own, with parameters."""
 
-    name: str
+    name: Name
     plugin: str = ""
     params: dict[str, Any] = Field(default_factory=dict)
     encoders: tuple[str, ...] = ()
@@ -60,7 +76,7 @@ class MixingSpec(_Strict):
 class ProtocolSpec(_Strict):
     """What a protocol file may say. Unknown keys are refused."""
 
-    name: str
+    name: Name
     title: str = ""
     description: str = ""
     task: Literal["lip2speech", "video2audio", "talking_face"]
@@ -71,9 +87,9 @@ class ProtocolSpec(_Strict):
     conditions: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
     metrics: tuple[str, ...] = Field(min_length=1)
     planned: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0,)
-    max_failed: int = Field(default=0, ge=0)
-    limit: int | None = Field(default=None, ge=1)
+    seeds: tuple[Whole, ...] = Field(default=(0,), min_length=1)
+    max_failed: Whole = Field(default=0, ge=0)
+    limit: Whole | None = Field(default=None, ge=1)
     window: tuple[float, float] | Literal["shortest"] | None = None
     mixing: MixingSpec = MixingSpec()
     gate: tuple[dict[str, Any], ...] = ()
@@ -84,6 +100,33 @@ class ProtocolSpec(_Strict):
         """Let a bare name stand for an entry without options."""
         if isinstance(value, list | tuple):
             return [{"name": item} if isinstance(item, str) else item for item in value]
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        """Results lie in a folder of this name: refuse one that leads elsewhere."""
+        if value in (".", "..") or set("/\\\0") & set(value) or len(value) > LONGEST_NAME:
+            raise ValueError(
+                f"names a folder: no slash, no '..', at most {LONGEST_NAME} characters"
+            )
+        return value
+
+    @field_validator("window")
+    @classmethod
+    def _grows(cls, value: Any) -> Any:
+        if isinstance(value, tuple) and not (0 <= value[0] < value[1] < math.inf):
+            raise ValueError("has to be 'shortest' or [start, stop] in seconds, 0 <= start < stop")
+        return value
+
+    @field_validator("conditions")
+    @classmethod
+    def _points(cls, value: dict[str, tuple[Scalar, ...]]) -> dict[str, tuple[Scalar, ...]]:
+        for axis, points in value.items():
+            if not points or len(set(points)) < len(points):
+                raise ValueError(f"{axis} needs values, each once")
+            if any(isinstance(point, float) and not math.isfinite(point) for point in points):
+                raise ValueError(f"{axis} needs finite values")
         return value
 
     @field_validator("conditions", mode="before")
@@ -208,20 +251,31 @@ def load(source: str | Path | Mapping[str, Any], *, limit: int | None = None) ->
         If a metric, system or data set does not exist.
     """
     path = None if isinstance(source, Mapping) else find(source)
-    text = path.read_text("utf-8") if path else ""
+    text = _read(path) if path else ""
     raw = dict(source) if isinstance(source, Mapping) else _parse(path, text)
     spec = _validate(raw, path, text)
     if limit is not None:
         spec = spec.model_copy(update={"limit": limit})
-    return resolve(spec, path)
+    try:
+        return resolve(spec, path)
+    except UserError as error:
+        raise (type(error)(f"{path}: {error}") if path else error) from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read ({error}); give a UTF-8 text file") from None
 
 
 def find(source: str | Path) -> Path:
     """Return the file that `source` names: a path, or a board of the package."""
     path = Path(source)
-    if path.is_dir():
+    # Not Path.is_dir: what is no file may be too long for one.
+    if os.path.isdir(path):  # noqa: PTH112
         path = path / "protocol.yaml"
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113
         return path.resolve()
     packaged = board_folder(str(source))
     if packaged:
@@ -242,10 +296,24 @@ def board_folder(name: str) -> Path | None:
     return root / name if name in boards() else None
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose mappings have each key once: otherwise all but the last would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that stands there twice."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                problem = f"the key {key.value} stands there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def _parse(path: Path | None, text: str) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        raw = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for a date such as 2024-02-30
         raise SpecError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise SpecError(f"{path}: a protocol is a mapping with the keys {_keys(ProtocolSpec)}")
@@ -272,12 +340,27 @@ def _explain(problem: Any, text: str) -> str:
     key = ".".join(str(p) for p in places)
     line = _line_of(text, places)
     prefix = f"line {line}: {key}" if line else key
-    if problem["type"] != "extra_forbidden":
-        return f"{prefix}: {problem['msg']} (got {problem.get('input')!r})"
     model = _model_at(places[:-1])
+    if problem["type"] == "missing":
+        return f"{prefix}: is missing; keys: {_keys(model)}"
+    if problem["type"] != "extra_forbidden":
+        return f"{prefix}: {_plain_words(problem, places)} (got {problem.get('input')!r:.{SHOWN}})"
     near = difflib.get_close_matches(str(places[-1]), model.model_fields, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{prefix}: unknown key; {hint}allowed keys: {_keys(model)}"
+
+
+def _plain_words(problem: Any, places: list[Any]) -> str:
+    """Say what pydantic says in the words of YAML."""
+    words = {
+        "tuple_type": "has to be a list",
+        "too_short": "needs at least one item",
+        "dict_type": "has to be a mapping",
+        "model_type": f"has to be a mapping with the keys {_keys(_model_at(places))}",
+        "string_too_short": "is empty",
+    }
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return words.get(problem["type"], message)
 
 
 def _model_at(places: list[Any]) -> type[BaseModel]:
@@ -316,6 +399,8 @@ def resolve(spec: ProtocolSpec, path: Path | None) -> Protocol:
     _refuse_duplicates("metrics", spec.metrics)
     _refuse_duplicates("systems", [entry.name for entry in entries])
     _refuse_duplicates("datasets", [item.name for item in spec.datasets])
+    _refuse_duplicates("seeds", [str(seed) for seed in spec.seeds])
+    _check_axes(spec.conditions, entries)
     datasets = tuple(_read_dataset(item, spec, root) for item in spec.datasets)
     for dataset in datasets:
         _check_noise(spec, dataset)
@@ -338,7 +423,7 @@ def _entries(spec: ProtocolSpec, root: Path) -> Iterator[Entry]:
         for item in items:
             system = plugins.SYSTEMS.get(item.plugin or item.name)
             params = expand(item.params, root, f"systems.{item.name}.params")
-            _check_params(system, params, item.name)
+            _check_params(system, params, item.name, tuple(spec.conditions))
             yield Entry(
                 item.name,
                 system,
@@ -349,21 +434,78 @@ def _entries(spec: ProtocolSpec, root: Path) -> Iterator[Entry]:
             )
 
 
-def _check_params(system: System, params: Mapping[str, Any], name: str) -> None:
-    known = list(inspect.signature(system.function).parameters)[2:]
-    allowed = [item for item in known if item not in ("seed", "dataset")]
-    check_options(params, allowed, f"systems.{name}.params")
+def _check_params(
+    system: System, params: Mapping[str, Any], name: str, axes: tuple[str, ...]
+) -> None:
+    known = _asked(system)
+    where = f"systems.{name}.params"
+    check_options(params, known, where)
+    _require_options([*params, *axes], known, where)
 
 
-def check_options(options: Mapping[str, Any], allowed: list[str], where: str) -> None:
-    """Refuse an option that the plugin does not have, with the nearest one it has."""
-    for key in options:
-        if key not in allowed:
+def _asked(system: System) -> dict[str, inspect.Parameter]:
+    """Return the parameters that a protocol sets: those after the sample and the folder."""
+    known = list(_parameters(system.function).items())[2:]
+    return {name: item for name, item in known if name not in ("seed", "dataset")}
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function, eval_str=True).parameters
+    except NameError:  # annotations that only type checkers see
+        return inspect.signature(function).parameters
+
+
+def check_options(
+    options: Mapping[str, Any], known: Mapping[str, inspect.Parameter], where: str
+) -> None:
+    """Refuse an option that the plugin does not have, or whose value is of another type."""
+    allowed = [name for name, item in known.items() if item.kind is not item.VAR_KEYWORD]
+    for key, value in options.items():
+        if key in allowed:
+            _check_type(value, known[key].annotation, f"{where}.{key}")
+        elif len(allowed) == len(known):
             near = difflib.get_close_matches(key, allowed, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise SpecError(
                 f"{where}.{key}: unknown; {hint}allowed: {', '.join(allowed) or 'nothing'}"
             )
+
+
+def _check_type(value: Any, annotation: Any, where: str) -> None:
+    try:
+        text = json.dumps(value, allow_nan=False)
+        TypeAdapter(annotation).validate_json(text, strict=True)
+    except (TypeError, ValidationError, ValueError) as error:
+        problems = error.errors() if isinstance(error, ValidationError) else []
+        told = problems[0]["msg"] if problems else "has to be plain data"
+        raise SpecError(f"{where}: {told} (got {value!r:.{SHOWN}})") from None
+    except PydanticUserError:
+        return  # an annotation that only the plugin understands
+
+
+def _require_options(given: list[str], known: Mapping[str, inspect.Parameter], where: str) -> None:
+    for name, item in known.items():
+        needed = item.default is item.empty and item.kind is item.KEYWORD_ONLY
+        if needed and name not in given:
+            raise SpecError(f"{where}.{name}: is missing; it has no default")
+
+
+def _check_axes(axes: Mapping[str, Any], entries: tuple[Entry, ...]) -> None:
+    """Refuse an axis that would change nothing."""
+    allowed = [*AXES, *dict.fromkeys(name for entry in entries for name in _asked(entry.system))]
+    free = any(
+        item.kind is item.VAR_KEYWORD for entry in entries for item in _asked(entry.system).values()
+    )
+    for axis in axes:
+        if axis not in allowed and not free:
+            near = difflib.get_close_matches(axis, allowed, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise SpecError(
+                f"conditions.{axis}: no system takes it; {hint}allowed: {', '.join(allowed)}"
+            )
+    if "noise" in axes and "snr_db" not in axes:
+        raise SpecError("conditions.noise: mixes nothing without snr_db; add it, such as snr_db: 0")
 
 
 def expand(options: Mapping[str, Any], root: Path, where: str) -> dict[str, Any]:
@@ -380,8 +522,10 @@ def expand(options: Mapping[str, Any], root: Path, where: str) -> dict[str, Any]
 def _expand_value(value: Any, root: Path, where: str) -> Any:
     if isinstance(value, dict):
         return expand(value, root, where)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_expand_value(item, root, where) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if not isinstance(value, str):
         return value
 
@@ -403,8 +547,11 @@ def _read_dataset(item: DatasetSpec, spec: ProtocolSpec, root: Path) -> Dataset:
     reader = plugins.DATASETS.get(item.kind or item.name)
     where = f"datasets.{item.name}.options"
     options = expand(item.options, root, where)
-    check_options(options, list(reader.options), where)
+    known = {name: _parameters(reader.function)[name] for name in reader.options}
+    check_options(options, known, where)
+    _require_options(list(options), known, where)
     dataset: Dataset = reader(item.name, **options)
+    _check_samples(dataset)
     if item.revision and item.revision != dataset.revision:
         raise DatasetError(
             f"data set {item.name}: the protocol pins revision {item.revision}, "
@@ -415,6 +562,17 @@ def _read_dataset(item: DatasetSpec, spec: ProtocolSpec, root: Path) -> Dataset:
         return dataset
     revision = f"{dataset.revision}[:{limit}]"
     return Dataset(dataset.name, dataset.samples[:limit], revision, dataset.noises)
+
+
+def _check_samples(dataset: Dataset) -> None:
+    if not dataset.samples:
+        raise DatasetError(f"data set {dataset.name}: has no samples; correct its options")
+    twice = [name for name, count in Counter(s.id for s in dataset.samples).items() if count > 1]
+    if twice:
+        raise DatasetError(
+            f"data set {dataset.name}: {len(twice)} ids stand there twice, such as {twice[0]!r}; "
+            "give each sample its own"
+        )
 
 
 def _check_noise(spec: ProtocolSpec, dataset: Dataset) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phonoscope import assemble, engines, generate, media, plugins, protocol
+from phonoscope import assemble, engines, gate, generate, media, plugins, protocol
 from phonoscope.assemble import Line
 from phonoscope.engines import Engine
 from phonoscope.errors import StoreError
@@ -69,6 +69,7 @@ def run(
     """
     plugins.discover([Path(file) for file in plugin_files])
     found = source if isinstance(source, Protocol) else protocol.load(source, limit=limit)
+    check_rules(found)
     opened = open_store(store, found, listeners)
     worker = (
         engines.make(engine, workers=workers, device=device) if isinstance(engine, str) else engine
@@ -102,6 +103,11 @@ def _run(
     files = _render(made, rows, folder, formats) if folder else []
     _tell(listeners, RunFinished(found.spec.name, made, [str(file) for file in files]))
     return made
+
+
+def check_rules(found: Protocol) -> None:
+    """Refuse a protocol with a wrong gate rule now, not when the gate is asked."""
+    gate.rules_from(list(found.spec.gate), f"{found.path or 'protocol'}: gate")
 
 
 def open_store(
