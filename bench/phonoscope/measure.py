@@ -282,12 +282,28 @@ def measure(
     store = planner.store
     for name, failure in planner.unavailable.items():
         _tell(listeners, ColumnUnavailable(name, failure.code, failure.error))
+    for event in _foreseen(planner):
+        _tell(listeners, event)
     jobs = pending(planner)
     metrics = planner.protocol.metrics
     for view, clips in _needed_views(jobs, metrics).items():
         _see_all(view, clips, store, engine, listeners, device)
     _measure_all(jobs, metrics, store, engine, listeners)
     store.flush()
+
+
+def _foreseen(planner: Planner) -> Iterator[SampleFailed]:
+    """Yield the failures that need no measuring: files that are not there."""
+    for spec in planner.protocol.runs():
+        plan = planner.plan(spec)
+        for number, (sample, made) in enumerate(zip(plan.samples, plan.made, strict=True)):
+            cells = {name: found[number] for name, found in plan.cells.items()}
+            if isinstance(made, Failure):
+                cells = {} if spec.entry.system.materialise else {"": made}
+            for name, cell in cells.items():
+                if isinstance(cell, Failure) and name not in planner.unavailable:
+                    names = spec.entry.name, sample.id, name
+                    yield SampleFailed(*names, cell.stage, cell.code, cell.error)
 
 
 def pending(planner: Planner) -> list[Job]:

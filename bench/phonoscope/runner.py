@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -290,16 +291,20 @@ def reopen(source: str, store: str | None = None) -> tuple[Protocol, RunStore]:
         If it is neither, or the store was not made by `phonoscope run`.
     """
     folder = Path(source)
-    if not (folder / "store.json").is_file():
+    if not os.path.isfile(folder / "store.json"):  # noqa: PTH113 - any text may be asked for
         found = protocol.load(source)
         url = store or STORE.format(name=found.spec.name)
         return found, RunStore(url, create=False)
     note_file = folder / SOURCE
     if not note_file.is_file():
         raise StoreError(f"{folder}: does not say which protocol filled it; name the protocol")
-    note = json.loads(note_file.read_text("utf-8"))
-    plugins.discover([Path(file) for file in note["plugins"]])
-    return protocol.load(note["source"], limit=note["limit"]), RunStore(folder, create=False)
+    try:
+        note = json.loads(note_file.read_text("utf-8"))
+        source, limit, files = note["source"], note["limit"], map(Path, note["plugins"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StoreError(f"{note_file}: cannot be read; name the protocol instead") from None
+    plugins.discover(list(files))
+    return protocol.load(source, limit=limit), RunStore(folder, create=False)
 
 
 def too_many_failures(made: Leaderboard, found: Protocol) -> bool:
