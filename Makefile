@@ -11,7 +11,7 @@ BENCHMARKS = $(sort $(wildcard tests/benchmarks/bench_*.py))
 RECIPE := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint bench clean
+.PHONY: help quickstart test coverage lint bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ quickstart: $(VENV)/.demo  ## Run the SNR-sweep demo and print its leaderboard
 
 test: $(VENV)/.test lint  ## Check style and types, then run all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+coverage: $(VENV)/.test  ## Run all tests and say which lines of the core they miss
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --cov=phonoscope --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.test  ## Check style and types
 	$(BIN)/ruff check

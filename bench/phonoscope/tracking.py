@@ -297,7 +297,8 @@ def _run(event: RunMeasured, axes: Mapping[str, Scalar], key: str) -> dict[str, 
     }
     params = {f"system.{name}": value for name, value in event.parameters.items()}
     where = [f"{axis}={value}" for axis, value in axes.items()]
-    parts = [event.system, event.dataset, *where, f"seed={event.seed}"]
+    curve = ["snr_db=*"] if "snr_db" in event.condition and "snr_db" not in axes else []
+    parts = [event.system, event.dataset, *where, *curve, f"seed={event.seed}"]
     return {
         "key": key,
         "name": _cut(" | ".join(parts), NAME_LENGTH),

@@ -1,8 +1,8 @@
 """A cold run of six speech metrics on 70 pairs, against its floor, and the cached run after it.
 
 The floor is the C core of PESQ, pystoi and the DNSMOS networks alone, on decoded sounds in memory,
-over two warm processes. The pairs are made of the LRS3 demo clips: 35, and the same at another level.
-VERSA's scorer took 50 to 62 s on these pairs on two quiet cores (measured outside this repository).
+over two warm processes. The pairs are made of the LRS3 demo clips: 35, and the same at another
+level. VERSA's scorer took 50 to 62 s on 70 such pairs on two quiet cores (measured elsewhere).
 """
 
 from __future__ import annotations
