@@ -392,9 +392,13 @@ def sync(
     """
     from phonoscope import tracking as trackers
 
+    if not store.is_dir():
+        raise UserError(f"{store}: no such store; name the folder that `phonoscope run` wrote")
     report = trackers.sync(store, tracking)
-    typer.echo(f"sent {report.sent}, left {report.left}")
-    raise typer.Exit(1 if report.left else 0)
+    typer.echo(f"sent {report.sent}, left {report.left}, rejected {report.rejected}")
+    for problem in report.problems:
+        _complain(problem)
+    raise typer.Exit(1 if report.left or report.rejected else 0)
 
 
 @app.command()

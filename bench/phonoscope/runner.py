@@ -171,7 +171,13 @@ def _describe_runs(found: Protocol, store: RunStore) -> None:
 def _started(found: Protocol, store: RunStore) -> RunStarted:
     specs = list(found.runs())
     cells = sum(len(spec.dataset.samples) for spec in specs) * len(found.metrics)
-    details = assemble.provenance(found) | {"git_commit": git_commit()}
+    recipes = {metric.name: assemble.recipe(metric) for metric in found.metrics}
+    hashes = [row for recipe in recipes.values() for row in recipe["weights"]]
+    details = assemble.provenance(found) | {
+        "git_commit": git_commit(),
+        "metrics": {name: recipe["metric_version"] for name, recipe in recipes.items()},
+        "weights": {row["name"]: row["sha256"] for row in hashes},
+    }
     return RunStarted(found.spec.name, store.url, len(specs), cells, details)
 
 

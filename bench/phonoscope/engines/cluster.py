@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -65,7 +66,7 @@ class RayEngine:
 
     def _actor(self) -> Any:
         kind = self._ray.remote(**self._options)(_Actor)
-        return kind.remote(str(Path.cwd()), worker.settings())
+        return kind.remote(str(Path.cwd()), list(sys.path), worker.settings())
 
     def map(self, task: Task, items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Yield (index, result or `Lost`) as actors finish; only a few items are held at once."""
@@ -184,9 +185,10 @@ def share(gpus: float, workers: int) -> float:
 class _Actor:
     """One worker: unpickles a task once and runs it on items."""
 
-    def __init__(self, folder: str, settings: dict[str, str]) -> None:
+    def __init__(self, folder: str, path: list[str], settings: dict[str, str]) -> None:
         if Path(folder).is_dir():
             os.chdir(folder)
+        sys.path += [entry for entry in path if entry not in sys.path]
         worker.take_over(settings)
 
     def ready(self) -> bool:
