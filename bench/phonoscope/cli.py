@@ -254,6 +254,9 @@ def score(
     else:
         _print_table(scoring.HEADS, scoring.summary_rows(found))
     _print_unscored(found)
+    lacking = {row["metric"] for row in found.rows if row["error"].startswith("missing_reference")}
+    if reference is None and lacking:
+        _note(f"give --reference FOLDER for {', '.join(sorted(lacking))}")
     raise typer.Exit(FAILED if found.failed else 0)
 
 

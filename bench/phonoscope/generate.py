@@ -71,7 +71,10 @@ def lacking(entry: Entry, sample: Sample) -> Unsupported | None:
     absent = [role for role in entry.system.needs if _role(sample, role) is None]
     if not absent:
         return None
-    text = f"sample {sample.id} has no {', '.join(absent)}, which system {entry.name} needs"
+    text = (
+        f"sample {sample.id} has no {', '.join(absent)}, which system {entry.name} needs; "
+        "give the data set one, or leave the system out"
+    )
     return Unsupported(f"missing_{absent[0]}", text)
 
 

@@ -168,7 +168,10 @@ class Planner:
         absent = [role for role in metric.views if role not in digests]
         absent += [text for text in metric.texts if text not in sample.meta]
         if absent:
-            text = f"sample {sample.id} has no {absent[0]}, which {metric.name} needs"
+            text = (
+                f"sample {sample.id} has no {absent[0]}, which {metric.name} needs; "
+                "give the data set one, or leave the metric out"
+            )
             return Unsupported(f"missing_{absent[0]}", text)
         for role in metric.views:
             digest = digests[role]
