@@ -29,6 +29,7 @@ from phonoscope.events import (
     Listener,
     PartSetAside,
     RunFinished,
+    RunMeasured,
     SampleFailed,
     StageFinished,
     StageStarted,
@@ -132,8 +133,8 @@ class JsonLines:
         self.stream = stream
 
     def __call__(self, event: Event) -> None:
-        """Write one event."""
-        if isinstance(event, Advanced):
+        """Write one event; progress and numbers are left to the bars and the board."""
+        if isinstance(event, Advanced | RunMeasured):
             return
         fields = {} if isinstance(event, RunFinished) else _fields(event)
         if isinstance(event, RunFinished):

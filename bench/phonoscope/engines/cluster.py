@@ -25,11 +25,11 @@ READY: Final = -1
 
 
 class RayEngine:
-    """A pool of Ray actors: on the cluster that Ray is connected to or `RAY_ADDRESS` names.
+    """A pool of Ray actors, started at the first item.
 
-    Where there is neither, a cluster on this machine is started, and stopped by `close`. If an
-    actor dies, another takes its place, and what it had in hand is tried again alone, so only the
-    guilty item is lost.
+    They run on the cluster that Ray is connected to or `RAY_ADDRESS` names. Where there is neither,
+    a cluster on this machine is started, and stopped by `close`. If an actor dies, another takes
+    its place, and what it had in hand is tried again alone, so only the guilty item is lost.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class RayEngine:
         self.workers = min(workers or room, room)
         gpus = resources.get("GPU", 0) if device.startswith("cuda") else 0
         self._options = {"num_cpus": 1, "num_gpus": share(gpus, self.workers)}
-        self._actors = [self._actor() for _ in range(self.workers)]
+        self._actors: list[Any] = []
 
     def _actor(self) -> Any:
         kind = self._ray.remote(**self._options)(_Actor)
@@ -72,6 +72,7 @@ class RayEngine:
         """Yield (index, result or `Lost`) as actors finish; only a few items are held at once."""
         packed = self._ray.put(cloudpickle.dumps(task))
         work = _Work(packed, iter(enumerate(items)), {})
+        self._actors = self._actors or [self._actor() for _ in range(self.workers)]
         for actor in self._actors:
             work.greet(actor)
         suspects, refused = [], 0
