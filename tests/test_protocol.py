@@ -88,10 +88,14 @@ PLACES: list[tuple[type[BaseModel], Callable[[str, Any], dict[str, Any]]]] = [
     (SystemSpec, lambda key, value: {"controls": [{"name": "noisy", key: value}]}),
     (MixingSpec, lambda key, value: {"mixing": {key: value}}),
 ]
-KEYS = [(model, place, key) for model, place in PLACES for key in model.model_fields]
+KEYS = [
+    pytest.param(model, place, key, id=f"{number}-{model.__name__}.{key}")
+    for number, (model, place) in enumerate(PLACES)
+    for key in model.model_fields
+]
 
 
-@pytest.mark.parametrize(("model", "place", "key"), KEYS, ids=lambda value: str(value)[-20:])
+@pytest.mark.parametrize(("model", "place", "key"), KEYS)
 def test_every_key_has_its_typo_named(
     written: Written, model: type[BaseModel], place: Any, key: str
 ) -> None:
