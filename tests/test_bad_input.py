@@ -899,3 +899,15 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 def test_errors_of_python_are_named_ones() -> None:
     with pytest.raises(SpecError):
         phonoscope.run("no such protocol")
+
+
+def test_a_long_system_name_hides_no_column_and_can_be_compared(tmp_path: Path) -> None:
+    long = "y" * 300
+    done = run_protocol(tmp_path, systems=[{"name": long, "plugin": "noisy"}, "reference"])
+    assert done.exit_code == 0, done.output
+    assert "si_sdr" in done.stdout.splitlines()[0]
+    assert any(line.startswith("yyy") and "100.00" in line for line in done.stdout.splitlines())
+    arguments = ["compare", long, "reference", "--store", str(tmp_path / "store")]
+    compared = CliRunner().invoke(cli.app, arguments)
+    assert compared.exit_code == 0, compared.output
+    assert "si_sdr" in compared.stdout

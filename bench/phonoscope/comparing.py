@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,8 @@ def compare(
     UserError
         If a name is neither a store nor a system, or nothing is in common.
     """
-    stores = [name for name in (a, b) if (Path(name) / "store.json").is_file()]
+    # Not Path.is_file: a system's name may be too long for one.
+    stores = [name for name in (a, b) if os.path.isfile(Path(name, "store.json"))]  # noqa: PTH113
     if len(stores) == 2:
         left, right = (_side(name) for name in stores)
     elif store is None:

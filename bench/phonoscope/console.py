@@ -51,6 +51,7 @@ from phonoscope.leaderboard import (
 from phonoscope.types import Estimate
 
 SHOWN_FAILURES = 5
+LONGEST_NAME = 48
 STAGES = {"generate": "generate", "view": "look", "measure": "measure"}
 
 
@@ -180,7 +181,7 @@ def print_board(board: Leaderboard) -> None:
     axes = axes_of(board)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("system", *axes):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=True, max_width=LONGEST_NAME)
     columns = [column for column in board.columns if not column.planned]
     for column in columns:
         table.add_column(f"{column.metric} {arrow(column)}", justify="right")
