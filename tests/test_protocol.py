@@ -139,6 +139,7 @@ def test_all_keys_of_a_protocol_are_held_by_a_type_test() -> None:
         ({"task": None}, ["task: is missing"]),
         ({"datasets": None}, ["datasets: is missing"]),
         ({"metrics": []}, ["metrics", "at least one"]),
+        ({"systems": None}, ["systems: nothing to run"]),
         ({"systems": [{"params": {}}]}, ["systems.0.name: is missing"]),
         ({"systems": [{"name": ""}]}, ["systems.0.name", "is empty"]),
         ({"systems": [3]}, ["systems.0", "a mapping with the keys name, plugin"]),

@@ -396,6 +396,8 @@ def resolve(spec: ProtocolSpec, path: Path | None) -> Protocol:
     root = path.parent if path else Path.cwd()
     metrics = tuple(plugins.METRICS.get(name) for name in spec.metrics)
     entries = tuple(_entries(spec, root))
+    if not entries:
+        raise SpecError("systems: nothing to run; give systems, references or controls")
     _refuse_duplicates("metrics", spec.metrics)
     _refuse_duplicates("systems", [entry.name for entry in entries])
     _refuse_duplicates("datasets", [item.name for item in spec.datasets])
