@@ -6,6 +6,7 @@ Every machine of the cluster needs phonoscope, and the clips and plugin files un
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import os
 import sys
@@ -22,6 +23,12 @@ AHEAD = 2
 STARTS = 3
 DEATH = "the Ray actor died on this sample, and again when it was the only one"
 READY: Final = -1
+PATIENCE = 20.0  # seconds
+NO_ROOM = (
+    "the Ray cluster has no room for any of %d actors yet (one core each): waiting; "
+    "`ray status` shows what holds it"
+)
+_logger = logging.getLogger(__name__)
 
 
 class RayEngine:
@@ -93,7 +100,11 @@ class RayEngine:
             yield index, self._alone(packed, item)
 
     def _next(self, running: dict[Any, Any]) -> tuple[Any, int, Any, Any]:
-        done, _ = self._ray.wait(list(running), num_returns=1)
+        done: list[Any] = []
+        while not done:
+            done, _ = self._ray.wait(list(running), num_returns=1, timeout=PATIENCE)
+            if not done and all(index == READY for _, index, _ in running.values()):
+                _logger.warning(NO_ROOM, self.workers)
         actor, index, item = running.pop(done[0])
         return actor, index, item, self._result(done[0])
 
