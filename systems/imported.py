@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from phonoscope.datasets import MEDIA_SUFFIXES
 from phonoscope.errors import MissingClip, SpecError
 from phonoscope.plugins import system
-from phonoscope.types import Clip, Sample, Window
+from phonoscope.types import Clip, Condition, Sample, Window
 
 FRESH_NS = 50_000_000  # a folder this young may change again within one tick of its mtime
 NEIGHBOURS = 50
@@ -30,6 +30,7 @@ def imported(
     folder: str,
     pattern: str = "{id}",
     window: Sequence[float] | None = None,
+    condition: Condition | None = None,
 ) -> Clip:
     """Name the sample's file in a folder that another program filled. Nothing is copied.
 
@@ -44,11 +45,14 @@ def imported(
     folder : str
         Where the files lie. A path that leads out of it is refused.
     pattern : str
-        Path below `folder`; ``{id}``, ``{group}``, ``{seed}`` and ``{stem}`` (the last part of the
-        id, without a media suffix) are filled in. Without a media suffix any known one fits:
-        exactly one file has to be there.
+        Path below `folder`; ``{id}``, ``{group}``, ``{seed}``, ``{stem}`` (the last part of the
+        id, without a media suffix) and the axes of the condition are filled in, such as
+        ``{snr_db}/{id}``. Without a media suffix any known one fits: exactly one file has to be
+        there.
     window : pair of float, optional
         Start and stop in seconds of the part that counts.
+    condition : Condition, optional
+        The run's.
 
     Raises
     ------
@@ -59,7 +63,7 @@ def imported(
     """
     part = _window(window)
     root = Path(folder).expanduser().absolute()
-    target = root / _filled(pattern, sample, seed)
+    target = root / _filled(pattern, sample, seed, condition)
     if not Path(os.path.normpath(target)).is_relative_to(os.path.normpath(root)):
         raise MissingClip(
             f"sample {sample.id!r}: {target} lies outside {root}; "
@@ -68,12 +72,13 @@ def imported(
     return Clip(str(_found(sample.id, target, root)), window=part)
 
 
-def _filled(pattern: str, sample: Sample, seed: int) -> str:
+def _filled(pattern: str, sample: Sample, seed: int, condition: Condition | None) -> str:
     last = PurePosixPath(sample.id)
     stem = last.stem if last.suffix.lower() in MEDIA_SUFFIXES else last.name
-    values = {"id": sample.id, "group": sample.group, "seed": str(seed), "stem": stem}
+    values = {axis: str(value) for axis, value in (condition.axes if condition else ())}
+    values |= {"id": sample.id, "group": sample.group, "seed": str(seed), "stem": stem}
     # One pass, so that an id that looks like a placeholder stays what it is.
-    return re.sub(r"\{(id|group|seed|stem)\}", lambda found: values[found[1]], pattern)
+    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), pattern)
 
 
 def _window(window: Sequence[float] | None) -> Window | None:

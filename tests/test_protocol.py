@@ -352,7 +352,7 @@ class TestConditions:
     @pytest.mark.parametrize(
         ("axes", "words"),
         [
-            ({"snr_dB": [5]}, ["conditions.snr_dB: no system takes it; did you mean snr_db?"]),
+            ({"snr_dB": [5]}, ["conditions.snr_dB: no system takes it", "did you mean snr_db?"]),
             ({"snr_db": [5], "noise": ["hmm"]}, ["no noise 'hmm'", "it has hum"]),
             ({"snr_db": ["low"]}, ["'low' is not a number of dB"]),
             ({"snr_db": [True]}, ["True is not a number of dB"]),

@@ -55,10 +55,8 @@ def key_of(spec: RunSpec, sample: Sample) -> str | None:
     if any(isinstance(digest, Failure) for digest in digests.values()):
         return None
     meta = dict(sorted(sample.meta.items()))
-    asked = [
-        (name, [spec.dataset.name, spec.dataset.revision] if name == "dataset" else value)
-        for name, value in extras(spec)
-    ]
+    identities = {"dataset": spec.dataset.revision, "condition": spec.condition.axes}
+    asked = [(name, identities.get(name, value)) for name, value in extras(spec)]
     return fingerprint(spec.entry.identity, sample.id, spec.seed, digests, meta, asked)
 
 
@@ -191,10 +189,15 @@ def _jobs(spec: RunSpec, store: RunStore) -> Iterator[Job]:
 
 
 def extras(spec: RunSpec) -> tuple[tuple[str, Any], ...]:
-    """Return what a system asks for by name: its data set, or an axis of the condition."""
+    """Return what a system asks for by name: its data set, the condition, or an axis of it."""
     asked = inspect.signature(spec.entry.system.function).parameters
-    offered = {"dataset": spec.dataset, **dict(spec.condition.axes)}
+    offered = {**dict(spec.condition.axes), **given(spec)}
     return tuple((name, value) for name, value in offered.items() if name in asked)
+
+
+def given(spec: RunSpec) -> dict[str, Any]:
+    """Return what any system may ask for by these names."""
+    return {"dataset": spec.dataset, "condition": spec.condition}
 
 
 def media_folder(store: RunStore) -> Path:

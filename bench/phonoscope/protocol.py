@@ -37,6 +37,7 @@ Kind = Literal["system", "reference", "control"]
 Name = Annotated[str, Field(min_length=1)]
 Whole = Annotated[int, Field(strict=True)]
 AXES = ("snr_db", "noise")
+GIVEN = ("seed", "dataset", "condition")
 LONGEST_NAME = 200
 SHOWN = 80
 
@@ -448,7 +449,7 @@ def _check_params(
 def _asked(system: System) -> dict[str, inspect.Parameter]:
     """Return the parameters that a protocol sets: those after the sample and the folder."""
     known = list(_parameters(system.function).items())[2:]
-    return {name: item for name, item in known if name not in ("seed", "dataset")}
+    return {name: item for name, item in known if name not in GIVEN}
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -499,12 +500,15 @@ def _check_axes(axes: Mapping[str, Any], entries: tuple[Entry, ...]) -> None:
     free = any(
         item.kind is item.VAR_KEYWORD for entry in entries for item in _asked(entry.system).values()
     )
+    texts = [str(value) for entry in entries for value in entry.params.values()]
     for axis in axes:
-        if axis not in allowed and not free:
+        placed = any(f"{{{axis}}}" in text for text in texts)
+        if axis not in allowed and not free and not placed:
             near = difflib.get_close_matches(axis, allowed, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise SpecError(
-                f"conditions.{axis}: no system takes it; {hint}allowed: {', '.join(allowed)}"
+                f"conditions.{axis}: no system takes it, nor a pattern such as {{{axis}}}/{{id}}; "
+                f"{hint}allowed: {', '.join(allowed)}"
             )
     if "noise" in axes and "snr_db" not in axes:
         raise SpecError("conditions.noise: mixes nothing without snr_db; add it, such as snr_db: 0")

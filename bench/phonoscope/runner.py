@@ -20,7 +20,7 @@ from phonoscope.events import Listener, RunFinished, RunMeasured, RunStarted
 from phonoscope.leaderboard import Leaderboard, render
 from phonoscope.measure import Planner, measure
 from phonoscope.protocol import Protocol
-from phonoscope.store import RunStore
+from phonoscope.store import RunStore, explained
 from phonoscope.types import Clip, Failure, Window
 from phonoscope.views import attempt
 
@@ -101,7 +101,8 @@ def _run(
         _tell(listeners, measured(line))
     made = assemble.leaderboard(plans, rows)
     folder = store.local / "board" if store.local and formats else None
-    files = _render(made, rows, folder, formats) if folder else []
+    with explained(store.url):
+        files = _render(made, rows, folder, formats) if folder else []
     _tell(listeners, RunFinished(found.spec.name, made, [str(file) for file in files]))
     return made
 

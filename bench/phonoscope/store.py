@@ -227,8 +227,8 @@ class RunStore:
             with self.fs.open(path, "rb") as file:
                 return _checked(pq.ParquetFile(file).read(), schema)
         except FileNotFoundError:
-            reason = "gone when it was read: another run set it aside"
-            self._name(PartSetAside(path, f"{_short(path)}: {reason}", ""))
+            reason = "gone when it was to be read: another run set it aside"
+            self._name(PartSetAside(path, reason, f"{self.root}/set_aside"))
         except (pa.ArrowException, KeyError) as error:
             self._put_aside(path, f"{type(error).__name__}: {error}")
         except OSError as error:
@@ -240,9 +240,8 @@ class RunStore:
 
     def _put_aside(self, path: str, reason: str) -> None:
         """Move a part away; where that is not allowed, leave it, for reading must go on."""
-        reason = f"{_short(path)}: {reason.splitlines()[0]}"
-        name = _short(path).replace("/", "-")
-        target = f"{self.root}/set_aside/{name}"
+        reason = reason.splitlines()[0]
+        target = f"{self.root}/set_aside/{'-'.join(path.rsplit('/', 2)[-2:])}"
         if self.fs.exists(target):
             target = f"{target}.{uuid.uuid4().hex[:8]}"
         try:
@@ -300,11 +299,6 @@ def _checked(table: pa.Table, schema: pa.Schema) -> pa.Table:
     if found.column("key").null_count:
         raise pa.ArrowInvalid("rows without a key")
     return found
-
-
-def _short(path: str) -> str:
-    """Return a part's table and name."""
-    return "/".join(path.rsplit("/", 2)[-2:])
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from phonoscope.systems.imported import imported
 from phonoscope.systems.noisy import noisy
 from phonoscope.systems.reference import reference
 from phonoscope.systems.spectral_gate import spectral_gate
-from phonoscope.types import Audio, Clip, Dataset, Sample, Window
+from phonoscope.types import Audio, Clip, Condition, Dataset, Sample, Window
 
 NAMES = {
     "reference",
@@ -328,3 +328,15 @@ def test_every_ordered_pair_of_chance_is_about_equally_likely() -> None:
 def test_chance_needs_another_reference(mine: Dataset) -> None:
     with pytest.raises(MissingClip, match="'id0': chance needs two samples with a reference"):
         control_chance(Sample("id0", "g", reference=Clip("0.wav")), Path(), seed=0, dataset=mine)
+
+
+def test_imported_outputs_of_a_sweep_lie_in_folders_of_their_own(tmp_path: Path) -> None:
+    for snr in (-5, 0):
+        (tmp_path / str(snr)).mkdir()
+        (tmp_path / str(snr) / "a.wav").write_bytes(b"x")
+    sample = Sample("a", "a")
+    for snr in (-5, 0):
+        condition = Condition((("snr_db", snr),))
+        where = {"folder": str(tmp_path), "pattern": "{snr_db}/{id}", "condition": condition}
+        made = imported(sample, Path(), seed=0, **where)
+        assert made.path == str(tmp_path / str(snr) / "a.wav")
