@@ -192,7 +192,7 @@ def provenance(protocol: Protocol) -> dict[str, Any]:
 def _notes(planner: Planner) -> Iterator[str]:
     for event in planner.store.set_aside:
         name = "/".join(event.path.rsplit("/", 2)[-2:])
-        yield f"A part of the store was set aside, and what it held measured again: {name}: {event.reason}"
+        yield f"A part of the store was set aside: {name}: {event.reason}"
     for metric in planner.protocol.metrics:
         if metric.name in planner.unavailable:
             yield f"{metric.name} is unavailable here: {planner.unavailable[metric.name].error}"
