@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -122,3 +123,37 @@ def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> bool:
             return True
         time.sleep(0.05)
     return bool(condition())
+
+
+CHILD = """
+import sys
+from phonoscope import runner, store
+found, folder, plugin, engine = eval(sys.argv[1])
+store.FLUSH_SECONDS = 0.05
+formats = ("csv", "json", "md")
+runner.run(found, folder, engine=engine, workers=2, plugin_files=[plugin], formats=formats)
+"""
+
+
+def start(
+    found: dict[str, Any],
+    store: Path,
+    *,
+    engine: str = "processes",
+    before: str = "",
+    **variables: str,
+) -> subprocess.Popen[str]:
+    """Run a protocol in a process of its own that flushes often; `before` is run first."""
+    given = (found, str(store), str(TINY), engine)
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", before + CHILD, repr(given)],
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ | variables,
+    )
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 120) -> str:
+    """Wait for a process; return what it said on stderr."""
+    return process.communicate(timeout=seconds)[1]

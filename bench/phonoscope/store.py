@@ -235,7 +235,7 @@ class RunStore:
             if error.errno not in (None, errno.EISDIR):
                 text = f"{path}: cannot be read: {error.strerror}; check disk and permissions"
                 raise StoreError(text) from error
-            self._put_aside(path, f"no Parquet file: {error}")
+            self._put_aside(path, f"no Parquet file: {error.strerror or error}")
         return None
 
     def _put_aside(self, path: str, reason: str) -> None:
