@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import itertools
 import os
 import shutil
 import uuid
@@ -310,10 +309,3 @@ def unavailable(entries: Iterable[Entry]) -> list[tuple[Entry, list[str]]]:
 def _tell(listeners: Sequence[Listener], event: Any) -> None:
     for listener in listeners:
         listener(event)
-
-
-def chunked(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Yield lists of up to `size` items."""
-    iterator = iter(items)
-    while part := list(itertools.islice(iterator, size)):
-        yield part

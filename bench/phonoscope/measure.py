@@ -6,9 +6,11 @@ under the same metric are measured once, whichever systems, conditions or runs s
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -26,7 +28,7 @@ from phonoscope.events import (
     StageFinished,
     StageStarted,
 )
-from phonoscope.generate import TRANSIENT, Generated, chunked, generated
+from phonoscope.generate import TRANSIENT, Generated, generated
 from phonoscope.plugins import Metric, missing_packages
 from phonoscope.protocol import Protocol, RunSpec
 from phonoscope.store import RunStore
@@ -50,6 +52,7 @@ RENAMED = {
     ("enrollment", "missing_clip"): "missing_enrollment",
 }
 CHUNK = 64
+CHUNK_SECONDS = 2.0
 F = TypeVar("F", bound=Failure | Unsupported)
 S = TypeVar("S")
 T = TypeVar("T")
@@ -359,12 +362,15 @@ def _see_all(
     if not keys:
         return
     _tell(listeners, StageStarted("view", str(view), len(keys)))
-    size = _chunk_size(len(keys), engine, least=view.batch)
-    parts = chunked(((key, clips[key]) for key in keys), size)
+    pace = _Pace(len(keys), engine.workers, least=view.batch)
+    parts = pace.parts((key, clips[key]) for key in keys)
     for part, result in divided(engine, ViewTask(view, device), parts, _singly):
+        pace.done += len(part)
         outputs, loaded = _unpacked(result, len(part))
-        for (key, clip), output in zip(part, outputs, strict=True):
-            store.views.add(_view_row(key, view, _unplaced(output, clip)))
+        store.views.extend(
+            _view_row(key, view, _unplaced(output, clip))
+            for (key, clip), output in zip(part, outputs, strict=True)
+        )
         for name, where in loaded:
             _tell(listeners, NetworkLoaded(name, where, engine.name))
         failed = sum(isinstance(output, Failure) for output in outputs)
@@ -379,9 +385,30 @@ def _unpacked(result: Any, count: int) -> tuple[list[Any], list[tuple[str, str]]
     return result  # type: ignore[no-any-return]
 
 
-def _chunk_size(total: int, engine: Engine, *, least: int = 1) -> int:
-    """Return a size that keeps all workers busy to the end and costs little to send."""
-    return max(least, min(CHUNK, total // (engine.workers * 8)), 1)
+class _Pace:
+    """How many items a worker gets at once: what takes it about `CHUNK_SECONDS`, as far as known.
+
+    So few are lost when a run is killed, sending them costs little, and all workers are busy to the
+    end. `done` is counted by the caller.
+    """
+
+    def __init__(self, total: int, workers: int, *, least: int = 1) -> None:
+        self.done, self._workers, self._start = 0, workers, time.monotonic()
+        self._least = max(1, least)
+        self._most = max(self._least, min(CHUNK, total // (workers * 8)))
+
+    @property
+    def size(self) -> int:
+        """Items of the next part."""
+        elapsed = max(time.monotonic() - self._start, 1e-6)
+        fair = int(self.done / elapsed / self._workers * CHUNK_SECONDS)
+        return max(self._least, min(self._most, fair))
+
+    def parts(self, items: Iterable[T]) -> Iterator[list[T]]:
+        """Yield the items in lists, each as long as seems right when it is asked for."""
+        iterator = iter(items)
+        while part := list(itertools.islice(iterator, self.size)):
+            yield part
 
 
 def _measure_all(
@@ -395,17 +422,20 @@ def _measure_all(
         return
     what = f"{len(metrics)} metrics"
     _tell(listeners, StageStarted("measure", what, sum(len(job.wanted) for job in jobs)))
-    parts = chunked(jobs, _chunk_size(len(jobs), engine))
-    supplied = (list(_with_outputs(part, metrics, store)) for part in parts)
+    pace = _Pace(len(jobs), engine.workers)
+    supplied = (list(_with_outputs(part, metrics, store)) for part in pace.parts(jobs))
     for part, result in divided(engine, MeasureTask(metrics), supplied, _by_cell):
-        done = failed = 0
-        for job, outcomes in _paired([job for job, _ in part], result):
-            for (number, key), outcome in zip(job.wanted, outcomes, strict=True):
-                store.records.add(record_row(key, metrics[number].name, outcome))
-                _report(job, metrics[number], outcome, listeners)
-                failed += isinstance(outcome, Failure)
-            done += len(outcomes)
-        _tell(listeners, Advanced("measure", what, done, failed))
+        pace.done += len(part)
+        cells = [
+            (job, metrics[number], key, outcome)
+            for job, outcomes in _paired([job for job, _ in part], result)
+            for (number, key), outcome in zip(job.wanted, outcomes, strict=True)
+        ]
+        store.records.extend(record_row(key, item.name, found) for _, item, key, found in cells)
+        for job, metric, _, outcome in cells:
+            _report(job, metric, outcome, listeners)
+        failed = sum(isinstance(outcome, Failure) for *_, outcome in cells)
+        _tell(listeners, Advanced("measure", what, len(cells), failed))
     store.records.flush()
     _tell(listeners, StageFinished("measure", what))
 

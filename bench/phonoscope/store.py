@@ -13,6 +13,7 @@ import errno
 import json
 import time
 import uuid
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,12 @@ SCHEMAS = {
 }
 
 
+def _places(rows: list[int]) -> pa.Array:
+    """Return row numbers as Arrow has them; `pa.array` would import pandas, which takes a while."""
+    numbers = array("q", rows)
+    return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(numbers)])
+
+
 class Shelf:
     """One table of the store. Rows are dicts with a `key`; `add` makes them visible at once."""
 
@@ -93,8 +100,13 @@ class Shelf:
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one row; it reaches the disk at the next flush."""
-        self._index[row["key"]] = (-1, len(self._fresh))
-        self._fresh.append(row)
+        self.extend([row])
+
+    def extend(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Append rows that are done at one time; a flush that is due takes all of them along."""
+        for row in rows:
+            self._index[row["key"]] = (-1, len(self._fresh))
+            self._fresh.append(row)
         if self._due() or len(self._fresh) >= FLUSH_ROWS:
             self.flush()
 
@@ -124,7 +136,7 @@ class Shelf:
                 wanted.setdefault(part, []).append((place, row))
         for part, pairs in wanted.items():
             table = self._parts[part].select(columns) if columns else self._parts[part]
-            rows = table.take(pa.array([row for _, row in pairs])).to_pylist()
+            rows = table.take(_places([row for _, row in pairs])).to_pylist()
             for (place, _), row in zip(pairs, rows, strict=True):
                 found[place] = row
         return found
