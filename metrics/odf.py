@@ -301,6 +301,9 @@ def _compare(
     return Record(distance(g, r), flags, {**pair.info, "n_frames": len(g)})
 
 
+_TITLES = {w1_time: "ODF W1 in time", w1_value: "ODF W1 in value", jensen_shannon: "ODF JSD"}
+
+
 def _offer(
     name: str, distance: Callable[[Vector, Vector], float], padding: Padding, unit: str, doc: str
 ) -> Metric:
@@ -314,6 +317,7 @@ def _offer(
     offer = metric(
         unit=unit,
         better="lower",
+        label=f"{_TITLES[distance]} (whole, {padding})",
         ideal=0.0,
         decimals=3,
         generated=audio(RATE),

@@ -257,9 +257,22 @@ def _offer(name: str, score: Score | None, doc: str, *, window: Window, padding:
     measure.__name__ = measure.__qualname__ = name
     measure.__doc__ = f"{doc}\n\nWindow: {window}. ODF padding: {padding}."
     offer = metric(
-        unit="-", better="higher", decimals=3, generated=audio(RATE), reference=audio(RATE)
+        unit="-",
+        better="higher",
+        label=f"{_TITLES[score]} ({window}, {padding})",
+        decimals=3,
+        generated=audio(RATE),
+        reference=audio(RATE),
     )
     return offer(measure)
+
+
+_TITLES: dict[Score | None, str] = {
+    accuracy: "Onset accuracy",
+    None: "Onset count",
+    detection_ap: "Onset AP",
+    condfoleygen_ap: "Onset AP of CondFoleyGen",
+}
 
 
 _ACC = "Share of the reference onsets with a generated one within 100 ms: recall, 0 to 1."

@@ -486,7 +486,7 @@ def test_two_runs_into_one_store_lose_nothing(
         assert cases.tables(folder) == cases.tables(tmp_path / "alone")
     assert not RunStore(folder).set_aside
     assert len(list((folder / "media").rglob("generated.wav"))) == 16 + 9 * (found != other)
-    assert not list((folder / "media").rglob("*.tmp"))
+    assert not list((folder / "media" / ".partial").iterdir())
 
 
 def test_two_runs_make_one_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -502,6 +502,17 @@ def test_two_runs_make_one_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert {path: path.stat().st_ino for path in made[1:]} == before
     assert len(list((folder / "media").rglob("generated.wav"))) == 3
     assert cases.tables(folder) == cases.tables(tmp_path / "first")
+
+
+def test_what_killed_runs_left_half_made_is_removed_in_time(tmp_path: Path) -> None:
+    found, folder = cases.protocol(tmp_path / "clips", count=2), tmp_path / "store"
+    left = folder / "media" / ".partial"
+    for name in ("old", "young"):
+        (left / name).mkdir(parents=True)
+        (left / name / "half.wav").write_bytes(b"RIFF")
+    os.utime(left / "old", (0, 0))
+    cases.run(found, folder)
+    assert [path.name for path in left.iterdir()] == ["young"]
 
 
 def test_a_store_that_is_open_already_may_be_given(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from phonoscope.views import attempt
 
 STAGE: Final = "generate"
 PROBE = 1 << 16
+PARTIAL = ".partial"
+LEFT_BEHIND = 86_400.0  # seconds
 # Of these another try may think better: what is keyed by content cannot be missing.
 TRANSIENT = (
     *("worker_died", "metric_error"),
@@ -91,13 +94,27 @@ def _named(job: Job, folder: Path) -> Generated:
 
 
 def _produce(job: Job) -> Generated:
-    partial = job.folder.with_name(f"{job.folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    partial = _partial(job.folder)
     with explained(str(job.folder.parents[1])):
         partial.mkdir(parents=True)
+        job.folder.parent.mkdir(exist_ok=True)
     try:
         return _installed(job, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(folder: Path) -> Path:
+    """Return a name that nobody has, on the same disk, for what is not a clip yet or any more."""
+    return folder.parents[1] / PARTIAL / f"{folder.name}.{uuid.uuid4().hex[:8]}"
+
+
+def _clear(root: Path) -> None:
+    """Remove what killed runs left half made; a run that is under way may have younger folders."""
+    for folder in (root / PARTIAL).glob("*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > LEFT_BEHIND:
+                shutil.rmtree(folder)
 
 
 def _installed(job: Job, partial: Path) -> Generated:
@@ -132,7 +149,7 @@ def _install(partial: Path, folder: Path, name: str) -> None:
             return
         if not folder.is_dir():
             raise
-        damaged = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+        damaged = _partial(folder)
         with contextlib.suppress(FileNotFoundError):
             folder.replace(damaged)
         shutil.rmtree(damaged, ignore_errors=True)
@@ -159,6 +176,7 @@ def _generate_run(
     jobs = [job for job in _jobs(spec, store) if not _known(store, job)]
     if not jobs:
         return
+    _clear(media_folder(store))
     what = f"{spec.entry.name} on {spec.dataset.name} [{spec.condition}]"
     _tell(listeners, StageStarted(STAGE, what, len(jobs)))
     for index, result in engine.map(_call, jobs):
