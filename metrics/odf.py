@@ -301,7 +301,11 @@ def _compare(
     return Record(distance(g, r), flags, {**pair.info, "n_frames": len(g)})
 
 
-_TITLES = {w1_time: "ODF W1 in time", w1_value: "ODF W1 in value", jensen_shannon: "ODF JSD"}
+_TITLES: dict[Callable[[Vector, Vector], float], str] = {
+    w1_time: "ODF W1 in time",
+    w1_value: "ODF W1 in value",
+    jensen_shannon: "ODF JSD",
+}
 
 
 def _offer(
