@@ -189,6 +189,15 @@ def test_only_the_guilty_item_is_lost(engine: Engine) -> None:
     assert dict(engine.map(double, range(9))) == {item: 2 * item for item in range(9)}
 
 
+def test_a_worker_that_dies_while_idle_costs_nothing(engine: Engine) -> None:
+    if engine.name == "serial":
+        return  # there is none
+    for pid_of_worker in set(dict(engine.map(pid, range(8))).values()):
+        os.kill(pid_of_worker, signal.SIGKILL)
+    time.sleep(0.3)  # the engine may have noticed, or not
+    assert dict(engine.map(double, range(20))) == {item: 2 * item for item in range(20)}
+
+
 def test_only_the_guilty_cell_is_lost(
     fresh: Engine, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
