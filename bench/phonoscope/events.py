@@ -122,3 +122,9 @@ Event: TypeAlias = (
     | RunFinished
 )
 Listener: TypeAlias = Callable[[Event], None]
+
+
+def tell(listeners: Sequence[Listener], event: Event) -> None:
+    """Tell every listener of an event."""
+    for listener in listeners:
+        listener(event)

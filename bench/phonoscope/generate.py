@@ -16,7 +16,7 @@ from typing import Any, Final
 from phonoscope import media
 from phonoscope.engines import Engine, Lost
 from phonoscope.errors import StoreError
-from phonoscope.events import Advanced, Listener, SampleFailed, StageFinished, StageStarted
+from phonoscope.events import Advanced, Listener, SampleFailed, StageFinished, StageStarted, tell
 from phonoscope.plugins import missing_packages
 from phonoscope.protocol import Entry, Protocol, RunSpec
 from phonoscope.store import RunStore, explained
@@ -178,20 +178,20 @@ def _generate_run(
         return
     _clear(media_folder(store))
     what = f"{spec.entry.name} on {spec.dataset.name} [{spec.condition}]"
-    _tell(listeners, StageStarted(STAGE, what, len(jobs)))
+    tell(listeners, StageStarted(STAGE, what, len(jobs)))
     for index, result in engine.map(_call, jobs):
         job = jobs[index]
         made = replace(result.failure(), stage=STAGE) if isinstance(result, Lost) else result
         store.clips.add(_row(job, made, store))
         failed = not isinstance(made, Clip)
         if isinstance(made, Failure):
-            _tell(
+            tell(
                 listeners,
                 SampleFailed(spec.entry.name, job.sample.id, "", STAGE, made.code, made.error),
             )
-        _tell(listeners, Advanced(STAGE, what, 1, int(failed)))
+        tell(listeners, Advanced(STAGE, what, 1, int(failed)))
     store.clips.flush()
-    _tell(listeners, StageFinished(STAGE, what))
+    tell(listeners, StageFinished(STAGE, what))
 
 
 def _jobs(spec: RunSpec, store: RunStore) -> Iterator[Job]:
@@ -322,8 +322,3 @@ def unavailable(entries: Iterable[Entry]) -> list[tuple[Entry, list[str]]]:
     """Return the systems whose packages are not installed here."""
     pairs = [(entry, missing_packages(entry.system.requires)) for entry in entries]
     return [(entry, absent) for entry, absent in pairs if absent]
-
-
-def _tell(listeners: Sequence[Listener], event: Any) -> None:
-    for listener in listeners:
-        listener(event)

@@ -27,6 +27,7 @@ from phonoscope.events import (
     SampleFailed,
     StageFinished,
     StageStarted,
+    tell,
 )
 from phonoscope.generate import TRANSIENT, Generated, generated
 from phonoscope.plugins import Metric, missing_packages
@@ -287,9 +288,9 @@ def measure(
     """Measure every cell of the protocol that the store does not have yet."""
     store = planner.store
     for name, failure in planner.unavailable.items():
-        _tell(listeners, ColumnUnavailable(name, failure.code, failure.error))
+        tell(listeners, ColumnUnavailable(name, failure.code, failure.error))
     for event in _foreseen(planner):
-        _tell(listeners, event)
+        tell(listeners, event)
     jobs = pending(planner)
     metrics = planner.protocol.metrics
     for view, clips in _needed_views(jobs, metrics).items():
@@ -361,7 +362,7 @@ def _see_all(
     keys = [key for key in clips if not store.views.settled(key)]
     if not keys:
         return
-    _tell(listeners, StageStarted("view", str(view), len(keys)))
+    tell(listeners, StageStarted("view", str(view), len(keys)))
     pace = _Pace(len(keys), engine.workers, least=view.batch)
     parts = pace.parts((key, clips[key]) for key in keys)
     for part, result in divided(engine, ViewTask(view, device), parts, _singly):
@@ -372,11 +373,11 @@ def _see_all(
             for (key, clip), output in zip(part, outputs, strict=True)
         )
         for name, where in loaded:
-            _tell(listeners, NetworkLoaded(name, where, engine.name))
+            tell(listeners, NetworkLoaded(name, where, engine.name))
         failed = sum(isinstance(output, Failure) for output in outputs)
-        _tell(listeners, Advanced("view", str(view), len(part), failed))
+        tell(listeners, Advanced("view", str(view), len(part), failed))
     store.views.flush()
-    _tell(listeners, StageFinished("view", str(view)))
+    tell(listeners, StageFinished("view", str(view)))
 
 
 def _unpacked(result: Any, count: int) -> tuple[list[Any], list[tuple[str, str]]]:
@@ -421,7 +422,7 @@ def _measure_all(
     if not jobs:
         return
     what = f"{len(metrics)} metrics"
-    _tell(listeners, StageStarted("measure", what, sum(len(job.wanted) for job in jobs)))
+    tell(listeners, StageStarted("measure", what, sum(len(job.wanted) for job in jobs)))
     pace = _Pace(len(jobs), engine.workers)
     supplied = (list(_with_outputs(part, metrics, store)) for part in pace.parts(jobs))
     for part, result in divided(engine, MeasureTask(metrics), supplied, _by_cell):
@@ -435,9 +436,9 @@ def _measure_all(
         for job, metric, _, outcome in cells:
             _report(job, metric, outcome, listeners)
         failed = sum(isinstance(outcome, Failure) for *_, outcome in cells)
-        _tell(listeners, Advanced("measure", what, len(cells), failed))
+        tell(listeners, Advanced("measure", what, len(cells), failed))
     store.records.flush()
-    _tell(listeners, StageFinished("measure", what))
+    tell(listeners, StageFinished("measure", what))
 
 
 def _singly(part: Sequence[T]) -> list[list[T]]:
@@ -462,7 +463,7 @@ def _report(job: Job, metric: Metric, outcome: Outcome, listeners: Sequence[List
     if isinstance(outcome, Failure):
         names = job.system, job.sample, metric.name
         told = named(outcome, used(metric, job.clips))
-        _tell(listeners, SampleFailed(*names, told.stage, told.code, told.error))
+        tell(listeners, SampleFailed(*names, told.stage, told.code, told.error))
 
 
 def _with_outputs(
@@ -475,11 +476,6 @@ def _with_outputs(
         for (view, role), row in zip(pairs, rows, strict=True):
             known.setdefault(role, {})[view.identity] = view_output(row)
         yield job, known
-
-
-def _tell(listeners: Sequence[Listener], event: Any) -> None:
-    for listener in listeners:
-        listener(event)
 
 
 def _view_row(key: str, view: View, output: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from phonoscope import assemble, engines, gate, generate, media, plugins, protoc
 from phonoscope.assemble import Line
 from phonoscope.engines import Engine
 from phonoscope.errors import StoreError
-from phonoscope.events import Listener, RunFinished, RunMeasured, RunStarted
+from phonoscope.events import Listener, RunFinished, RunMeasured, RunStarted, tell
 from phonoscope.leaderboard import Leaderboard, render
 from phonoscope.measure import Planner, measure
 from phonoscope.protocol import Protocol
@@ -91,19 +91,19 @@ def _run(
     device: str,
     formats: Sequence[str],
 ) -> Leaderboard:
-    _tell(listeners, _started(found, store))
+    tell(listeners, _started(found, store))
     _describe_runs(found, store)
     generate.generate(found, store, engine, listeners)
     plans = planner(found, store)
     measure(plans, engine, listeners, device=device)
     rows = list(assemble.lines(plans))
     for line in rows:
-        _tell(listeners, measured(line))
+        tell(listeners, measured(line))
     made = assemble.leaderboard(plans, rows)
     folder = store.local / "board" if store.local and formats else None
     with explained(store.url):
         files = _render(made, rows, folder, formats) if folder else []
-    _tell(listeners, RunFinished(found.spec.name, made, [str(file) for file in files]))
+    tell(listeners, RunFinished(found.spec.name, made, [str(file) for file in files]))
     return made
 
 
@@ -119,7 +119,7 @@ def open_store(
     if isinstance(store, RunStore):
         return store
     url = store or STORE.format(name=found.spec.name)
-    opened = RunStore(url, listen=lambda event: _tell(listeners, event))
+    opened = RunStore(url, listen=lambda event: tell(listeners, event))
     media.remember(
         (row["key"], row["size"], row["mtime_ns"], row["digest"]) for row in opened.digests.rows()
     )
@@ -323,8 +323,3 @@ def too_many_failures(made: Leaderboard, found: Protocol) -> bool:
         if cell.estimate is not None
     ]
     return max(counts, default=0) > found.spec.max_failed
-
-
-def _tell(listeners: Sequence[Listener], event: Any) -> None:
-    for listener in listeners:
-        listener(event)
