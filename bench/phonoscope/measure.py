@@ -126,6 +126,7 @@ class Planner:
     def _plan(self, spec: RunSpec) -> Plan:
         samples = tuple(spec.samples())
         made = tuple(generated(spec, self.store))
+        media.prefetch(clip for clip in made if isinstance(clip, Clip))
         cells: dict[str, list[Any]] = {metric.name: [] for metric in self.protocol.metrics}
         jobs: list[Job] = []
         for sample, clip in zip(samples, made, strict=True):

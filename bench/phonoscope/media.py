@@ -20,6 +20,7 @@ import struct
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -58,6 +59,7 @@ SAME_FPS = 0.01  # rates this near are one rate
 FRAMES_SHORT = 2.5  # the same for pictures, in frames
 EXACT = 0.02  # seconds; for sound files that state their number of samples
 STATING = frozenset({"mov", "matroska", "avi", "wav", "flac", "ogg", "asf"})  # their own duration
+READERS = 8  # threads that read files for their digests
 UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a stream of unknown length
 STREAMED = 0x7FFF0000  # chunk sizes from here on are placeholders of writers into a pipe
 TEXT = "tty"  # what FFmpeg calls a text file, whose letters it would draw
@@ -110,6 +112,23 @@ def file_digest(path: str) -> str:
     if not 0 <= time.time_ns() - found.st_mtime_ns < FRESH_NS:
         _digests[key] = content
     return content
+
+
+def prefetch(clips: Iterable[Clip | None]) -> None:
+    """Take the digests of many files at once, so that a slow disk is waited for by threads.
+
+    Files that are known are left alone; what is wrong with a file is told by `digest`.
+    """
+    known = {path for path, _, _ in _digests}
+    paths = {os.path.abspath(clip.path) for clip in clips if clip}  # noqa: PTH100
+    with ThreadPoolExecutor(READERS) as pool:
+        for _ in pool.map(_tried_digest, sorted(paths - known)):
+            pass
+
+
+def _tried_digest(path: str) -> None:
+    with contextlib.suppress(ClipError):
+        file_digest(path)
 
 
 def known_digests() -> list[Known]:

@@ -31,6 +31,7 @@ def build(
     once: `phonoscope.media` remembers the digest of a file that did not change.
     """
     samples, noises = tuple(samples), dict(noises or {})
+    media.prefetch(clip for s in samples for clip in (s.reference, *s.inputs.values()))
     parts = [
         [s.id, s.group, dict(s.meta), _content(s.reference), _contents(s.inputs)] for s in samples
     ]
