@@ -99,7 +99,7 @@ def estimate(metric: Metric, outcomes: Sequence[Outcome | None], groups: Sequenc
 def leaderboard(planner: Planner, found: Sequence[Line] | None = None) -> Leaderboard:
     """Return the board of a protocol from its store."""
     protocol, rows = planner.protocol, list(lines(planner) if found is None else found)
-    ranks = _ranks(protocol, rows)
+    ranks = _ranks(planner, rows)
     return Leaderboard(
         title=protocol.spec.title or protocol.spec.name,
         description=protocol.spec.description,
@@ -231,13 +231,18 @@ def _marks(planner: Planner, line: Line) -> Iterator[str]:
         yield "lossy"
     if any(result.n_failed for result in line.estimates.values()):
         yield "incomplete"
-    if line.kind == "system" and not _ranked(planner.protocol, line):
+    if line.kind == "system" and not _ranked(planner, line):
         yield "not_ranked"
 
 
-def _ranked(protocol: Protocol, line: Line) -> bool:
-    worst = max((result.n_failed for result in line.estimates.values()), default=0)
-    return line.kind == "system" and worst <= protocol.spec.max_failed
+def _ranked(planner: Planner, line: Line) -> bool:
+    """Whether few enough samples failed; columns that nobody can have here do not count."""
+    failed = [
+        result.n_failed
+        for name, result in line.estimates.items()
+        if name not in planner.unavailable
+    ]
+    return line.kind == "system" and max(failed, default=0) <= planner.protocol.spec.max_failed
 
 
 def _cell(metric: Metric, line: Line, ranks: tuple[int, int] | None) -> Cell:
@@ -275,17 +280,17 @@ def values(line: Line, metric: str) -> dict[str, Value]:
     return {sample.id: outcome.value for sample, outcome in pairs if isinstance(outcome, Record)}
 
 
-def _ranks(protocol: Protocol, rows: Sequence[Line]) -> dict[int, dict[str, tuple[int, int]]]:
+def _ranks(planner: Planner, rows: Sequence[Line]) -> dict[int, dict[str, tuple[int, int]]]:
     """Return rank ranges by row number and metric: systems of one table, on the same samples."""
     tables: dict[tuple[Any, ...], list[int]] = {}
     for number, line in enumerate(rows):
-        if _ranked(protocol, line):
+        if _ranked(planner, line):
             spec = line.plan.spec
             table = (spec.dataset.name, spec.condition.axes, spec.seed)
             tables.setdefault(table, []).append(number)
     ranks: dict[int, dict[str, tuple[int, int]]] = {}
     for numbers in tables.values():
-        for metric in protocol.metrics:
+        for metric in planner.protocol.metrics:
             for number, found in _table_ranks(metric, rows, numbers).items():
                 ranks.setdefault(number, {})[metric.name] = found
     return ranks
