@@ -45,8 +45,10 @@ def _nisqa(name: str, *, title: str) -> Metric:
     resample = rate or "none"
 
     def measure(generated: dict[str, Any]) -> Record:
-        info = {"n_segments": int(generated["n_segments"]), "resample": resample}
-        return Record(float(generated[score]), info=info)
+        n_segments = int(generated["n_segments"])
+        return Record(
+            float(generated[score]), info={"n_segments": n_segments, "resample": resample}
+        )
 
     seen = "resampled to 48 kHz by soxr HQ" if rate else "at 16 kHz, not resampled"
     measure.__name__ = name

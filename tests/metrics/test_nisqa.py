@@ -371,7 +371,7 @@ def test_a_nan_is_no_score(conversation: np.ndarray, torch: Any) -> None:
 
 
 def test_an_unknown_resampler_names_the_known_ones() -> None:
-    with pytest.raises(SpecError, match="'24k'.*none, 48k"):
+    with pytest.raises(SpecError, match=r"'24k'.*none, 48k"):
         Nisqa(resample="24k")
 
 
