@@ -219,7 +219,7 @@ def read(path: Any, device: str) -> Any:
     net.eval().requires_grad_(False)
     for i in range(1, len(CHANNELS) + 1):
         net["cnn"][f"conv{i}"] = fuse_conv_bn_eval(net["cnn"][f"conv{i}"], net["cnn"].pop(f"bn{i}"))
-    return net.to(device)
+    return net.to(device, memory_format=torch.channels_last)  # twice as fast on a CPU
 
 
 def _place(name: str) -> str:
@@ -316,8 +316,8 @@ def _looked_at(net: Any, clip: Floats, device: str) -> Iterator[Any]:
     import torch
 
     for start in range(0, len(clip), SEGMENTS_AT_ONCE):
-        part = np.ascontiguousarray(clip[start : start + SEGMENTS_AT_ONCE, None])
-        yield convolve(net["cnn"], torch.from_numpy(part).to(device))
+        part = torch.from_numpy(np.array(clip[start : start + SEGMENTS_AT_ONCE, None]))
+        yield convolve(net["cnn"], part.to(device, memory_format=torch.channels_last))
 
 
 class Nisqa:
