@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from phonoscope.metrics.networks.nisqa import Nisqa
+from phonoscope.metrics.networks.nisqa_tts import NisqaTts
 from phonoscope.metrics.speech import speech16k
 from phonoscope.plugins import Metric, metric
 from phonoscope.types import Record
@@ -70,3 +71,17 @@ nisqa_noi_48k = _nisqa("nisqa_noi_48k", title=" noisiness")
 nisqa_dis_48k = _nisqa("nisqa_dis_48k", title=" discontinuity")
 nisqa_col_48k = _nisqa("nisqa_col_48k", title=" coloration")
 nisqa_loud_48k = _nisqa("nisqa_loud_48k", title=" loudness")
+
+
+@view(of=speech16k, version="1", weights=[NisqaTts.weight], batch=8, requires=("torch",))
+class nisqa_tts_scores(NisqaTts):
+    """`mos` of one clip, its naturalness, and `n_segments`."""
+
+
+@metric(unit="MOS", better="higher", label="NISQA-TTS (audio16k)", generated=nisqa_tts_scores)
+def nisqa_tts(generated: dict[str, Any]) -> Record:
+    """Naturalness of synthesised speech. NISQA-TTS at 16 kHz, unclamped; not the NISQA of tables.
+
+    Mittag and Möller, Interspeech 2020.
+    """
+    return Record(float(generated["mos"]), info={"n_segments": int(generated["n_segments"])})

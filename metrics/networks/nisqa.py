@@ -18,6 +18,7 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -54,18 +55,20 @@ HIDDEN = 64
 POOL_HIDDEN = 128
 SEGMENTS_AT_ONCE = 128
 
-weights.register(
-    weights.Weight(
-        name="nisqa/nisqa",
-        file="nisqa/nisqa.tar",
-        bytes=1_051_663,
-        sha256="7ec4cf937514dd3f8860b21e66fabd8ca87a168572675ef8d979c4c4ad2e805c",
+
+def register(name: str, size: int, sha256: str) -> str:
+    """Add a published file to the table of weights; return its name there."""
+    root = "https://github.com/gabrielmittag/NISQA/raw/refs/heads/master/weights"
+    row = weights.Weight(
+        name=f"nisqa/{name}",
+        file=f"nisqa/{name}.tar",
+        bytes=size,
+        sha256=sha256,
         licence="CC BY-NC-SA 4.0",
-        origin="https://github.com/gabrielmittag/NISQA/raw/refs/heads/master/weights/nisqa.tar",
+        origin=f"{root}/{name}.tar",
         noncommercial=True,
-    ),
-    origin=__name__,
-)
+    )
+    return weights.register(row, origin=__name__).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,35 +79,40 @@ class SegmentPlan:
     segments: int
 
 
-def segment_plan(n_samples: int, *, rate: int) -> SegmentPlan:
+def segment_plan(n_samples: int, *, rate: int, step: int = FRAMES_STEP) -> SegmentPlan:
     """Return how many frames and segments a clip has; only its length and rate matter."""
     frames = 1 + n_samples // int(rate * HOP_SECONDS)
-    return SegmentPlan(frames, max(0, math.ceil((frames - FRAMES + 1) / FRAMES_STEP)))
+    return SegmentPlan(frames, max(0, math.ceil((frames - FRAMES + 1) / step)))
 
 
-def check_length(sound: Audio, *, uncapped: bool = False) -> SegmentPlan:
+def check_length(
+    sound: Audio, *, step: int = FRAMES_STEP, most: int | None = MOST_SEGMENTS
+) -> SegmentPlan:
     """Return the plan of a clip that the network can take.
 
     Parameters
     ----------
     sound : Audio
-    uncapped : bool
-        Allow more than 1300 segments: upstream's limit is one of its padding, not of the network.
+    step : int
+        Frames from segment to segment.
+    most : int or None
+        Segments allowed. Upstream's limit is one of its padding, not of the network.
 
     Raises
     ------
     TooShort
         With fewer than 15 frames (2240 samples at 16 kHz are enough).
     TooLong
-        With more than 1300 segments (from 834240 samples at 16 kHz, 52.14 s, on).
+        With more than `most` segments (1300: from 834240 samples at 16 kHz, 52.14 s, on).
     """
-    plan = segment_plan(len(sound.samples), rate=sound.rate)
+    plan = segment_plan(len(sound.samples), rate=sound.rate, step=step)
     if not plan.segments:
         raise TooShort(f"too_short: {plan.frames} frames of 10 ms, NISQA needs {FRAMES}")
-    if plan.segments > MOST_SEGMENTS and not uncapped:
+    if most is not None and plan.segments > most:
+        longest = ((most - 1) * step + FRAMES + step - 1) * HOP_SECONDS
         raise TooLong(
             f"too_long: {sound.seconds:.2f} s are {plan.segments} segments, NISQA takes "
-            f"{MOST_SEGMENTS} (52.1 s)"
+            f"{most} ({longest:.1f} s)"
         )
     return plan
 
@@ -169,9 +177,9 @@ def build(heads: int) -> Any:
         "linear": nn.Linear(CHANNELS[-1] * POOLS[3][0], WIDTH),
         "layers": nn.ModuleList(_layer() for _ in range(LAYERS)),
     }
-    parts = {"cnn": nn.ModuleDict(cnn), "time_dependency": nn.ModuleDict(attention)}
-    parts["pool_layers"] = nn.ModuleList(_pooling() for _ in range(heads))
-    return nn.ModuleDict(parts)
+    net = {"cnn": nn.ModuleDict(cnn), "time_dependency": nn.ModuleDict(attention)}
+    net["pool_layers"] = nn.ModuleList(_pooling() for _ in range(heads))
+    return nn.ModuleDict(net)
 
 
 def _layer() -> Any:
@@ -200,7 +208,7 @@ def _pooling() -> Any:
     )
 
 
-def read(path: Any, device: str) -> Any:
+def read(path: Path, device: str) -> Any:
     """Return the network of a published file, on `device`, without training parts.
 
     Raises
@@ -208,17 +216,29 @@ def read(path: Any, device: str) -> Any:
     RuntimeError
         If the file holds another architecture; every value must find its place.
     """
+    state = published(path)
+    heads = len({name.split(".")[1] for name in state if name.startswith("pool_layers.")})
+    return ready(build(heads), state, device)
+
+
+def published(path: Path) -> dict[str, Any]:
+    """Return the values of a published file, by their names here."""
+    import torch
+
+    state = torch.load(path, map_location="cpu", weights_only=True)["model_state_dict"]
+    return {_place(name): value for name, value in state.items()}
+
+
+def ready(net: Any, state: dict[str, Any], device: str) -> Any:
+    """Return the network with its values, on `device`, normalisation folded into convolutions."""
     import torch
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-    state = torch.load(path, map_location="cpu", weights_only=True)["model_state_dict"]
-    state = {_place(name): value for name, value in state.items()}
-    heads = len({name.split(".")[1] for name in state if name.startswith("pool_layers.")})
-    net = build(heads)
     net.load_state_dict(state, strict=True)
     net.eval().requires_grad_(False)
+    cnn = net["cnn"]
     for i in range(1, len(CHANNELS) + 1):
-        net["cnn"][f"conv{i}"] = fuse_conv_bn_eval(net["cnn"][f"conv{i}"], net["cnn"].pop(f"bn{i}"))
+        cnn[f"conv{i}"] = fuse_conv_bn_eval(cnn[f"conv{i}"], cnn.pop(f"bn{i}"))
     return net.to(device, memory_format=torch.channels_last)  # twice as fast on a CPU
 
 
@@ -254,8 +274,8 @@ def attend(net: Any, x: Any, real: Any) -> Any:
     x = net["norm1"](net["linear"](x))
     for layer in net["layers"]:
         own = layer["self_attn"]
-        parts = functional.linear(x, own.in_proj_weight, own.in_proj_bias).chunk(3, -1)
-        seen = functional.scaled_dot_product_attention(*parts, attn_mask=real[:, None, :])
+        triple = functional.linear(x, own.in_proj_weight, own.in_proj_bias).chunk(3, -1)
+        seen = functional.scaled_dot_product_attention(*triple, attn_mask=real[:, None, :])
         x = layer["norm1"](x + own.out_proj(seen))
         x = layer["norm2"](x + layer["linear2"](functional.relu(layer["linear1"](x))))
     return x
@@ -275,7 +295,7 @@ def pool(net: Any, x: Any, real: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _exact(device: str) -> Iterator[None]:
+def exact(device: str) -> Iterator[None]:
     """Work with one thread (clips run side by side, not operations) and in full float32."""
     import torch
 
@@ -302,22 +322,22 @@ def infer(net: Any, clips: Sequence[Floats], device: str) -> NDArray[np.float64]
     import torch
 
     lengths = [len(clip) for clip in clips]
-    with _exact(device):
-        features = torch.cat([part for clip in clips for part in _looked_at(net, clip, device)])
-        x = torch.nn.utils.rnn.pad_sequence(features.split(lengths), batch_first=True)
+    with exact(device):
+        features = [convolve(net["cnn"], part) for clip in clips for part in parts(clip, device)]
+        x = torch.nn.utils.rnn.pad_sequence(torch.cat(features).split(lengths), batch_first=True)
         real = torch.arange(max(lengths), device=device) < torch.tensor(lengths)[:, None].to(device)
         raw = pool(net["pool_layers"], attend(net["time_dependency"], x, real), real)
         result: NDArray[np.float64] = raw.double().cpu().numpy()
     return result
 
 
-def _looked_at(net: Any, clip: Floats, device: str) -> Iterator[Any]:
-    """Yield features of a clip's segments, a bounded number at a time."""
+def parts(clip: Floats, device: str) -> Iterator[Any]:
+    """Yield a clip's segments as tensors, a bounded number at a time."""
     import torch
 
     for start in range(0, len(clip), SEGMENTS_AT_ONCE):
         part = torch.from_numpy(np.array(clip[start : start + SEGMENTS_AT_ONCE, None]))
-        yield convolve(net["cnn"], part.to(device, memory_format=torch.channels_last))
+        yield part.to(device, memory_format=torch.channels_last)
 
 
 class Nisqa:
@@ -331,7 +351,9 @@ class Nisqa:
         Take clips of more than 1300 segments.
     """
 
-    weight = "nisqa/nisqa"
+    weight = register(
+        "nisqa", 1_051_663, "7ec4cf937514dd3f8860b21e66fabd8ca87a168572675ef8d979c4c4ad2e805c"
+    )
 
     def __init__(self, *, resample: str = "none", uncapped: bool = False) -> None:
         if resample not in get_args(Resample):
@@ -362,7 +384,8 @@ class Nisqa:
 
     def score(self, sounds: Sequence[Audio]) -> list[Output]:
         """Return the scores of mono sounds at the rates that they have; raises as a call does."""
-        plans = [check_length(sound, uncapped=self.uncapped) for sound in sounds]
+        most = None if self.uncapped else MOST_SEGMENTS
+        plans = [check_length(sound, most=most) for sound in sounds]
         seen = [segments(spectrogram(sound)) for sound in sounds]
         raw = infer(self._net, seen, self._device)
         return [_output(row, plan) for row, plan in zip(raw, plans, strict=True)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -29,6 +28,7 @@ from phonoscope.errors import (
 from phonoscope.metrics import nisqa as metrics
 from phonoscope.metrics.networks import nisqa
 from phonoscope.metrics.networks.nisqa import Nisqa, check_length, segment_plan
+from phonoscope.metrics.networks.nisqa_tts import NisqaTts
 from phonoscope.plugins import METRICS
 from phonoscope.types import Audio, Clip, Failure, Record
 from phonoscope.views import look, see
@@ -55,10 +55,18 @@ def loaded(resample: str = "none", *, uncapped: bool = False) -> Nisqa:
     return network
 
 
+@cache
+def naturalness() -> NisqaTts:
+    network = NisqaTts()
+    network.load("cpu")
+    return network
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _free() -> Iterator[None]:
     yield
     loaded.cache_clear()
+    naturalness.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -203,10 +211,15 @@ def test_the_network_of_one_dimension_is_read_too(
     assert agreement(golden, shared_data, "nisqa_mos_only.tar", score) >= 2
 
 
+def test_golden_naturalness(golden: list[dict[str, Any]], shared_data: Path, torch: Any) -> None:
+    network = naturalness()
+    checked = agreement(golden, shared_data, "nisqa_tts.tar", lambda clip: network([clip])[0])
+    assert checked >= 2
+
+
 def test_no_golden_value_is_left_out(golden: list[dict[str, Any]]) -> None:
-    known = {*MODES, "segment_plan", "nisqa_mos_only.tar"}
-    others = Counter(case["mode"] for case in golden if case["mode"] not in known)
-    assert set(others) <= {"nisqa_tts.tar"}, "another network, not offered here"
+    known = {*MODES, "segment_plan", "nisqa_mos_only.tar", "nisqa_tts.tar"}
+    assert {case["mode"] for case in golden} <= known
 
 
 def test_golden_segment_plans(golden: list[dict[str, Any]]) -> None:
@@ -312,6 +325,22 @@ def test_a_batch_gives_what_singles_give(conversation: np.ndarray, torch: Any) -
     for one, clip in zip(together, clips, strict=True):
         assert one == pytest.approx(loaded()([clip])[0], abs=1e-5)
     assert len({scores["mos"] for scores in together}) == len(clips)
+
+
+def test_a_batch_of_naturalness_gives_what_singles_give(
+    conversation: np.ndarray, torch: Any
+) -> None:
+    lengths = (16_000, 2_240, 40_000)
+    clips = [Audio(conversation[i * 16_000 :][:n], 16_000) for i, n in enumerate(lengths)]
+    for one, clip in zip(naturalness()(clips), clips, strict=True):
+        assert one == pytest.approx(naturalness()([clip])[0], abs=1e-5)
+
+
+def test_naturalness_has_limits_of_its_own(torch: Any) -> None:
+    with pytest.raises(TooLong, match=r"6001 segments, NISQA takes 6000 \(60\.1 s\)"):
+        naturalness()([Audio(np.ones(6_014 * 160, np.float32), 16_000)])
+    with pytest.raises(TooShort, match="14 frames"):
+        naturalness()([Audio(np.ones(2_239, np.float32), 16_000)])
 
 
 def test_nothing_is_clipped(shared_data: Path, torch: Any) -> None:
