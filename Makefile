@@ -49,5 +49,5 @@ $(VENV)/.demo: $(RECIPE) | $(BIN)/pip
 
 # It holds everything that the demo needs too.
 $(VENV)/.test: $(RECIPE) | $(BIN)/pip
-	$(PIP) -e '.[demo,dev,ray,ui]'
+	$(PIP) -e '.[demo,dev,ray,torch,ui]'
 	@touch $(VENV)/.demo $@

@@ -18,10 +18,14 @@ WEIGHTS = Path(os.environ.get("PHONOSCOPE_WEIGHTS") or SHARED / "weights").resol
 
 @pytest.fixture(scope="session", autouse=True)
 def _weights_folder() -> Iterator[None]:
-    """Name the weights folder for every test, so that their order decides nothing."""
+    """Name the weights folder for every test, so that their order decides nothing.
+
+    The tests' use of non-commercial weights is research.
+    """
     with pytest.MonkeyPatch.context() as patch:
         if WEIGHTS.is_dir():
             patch.setenv("PHONOSCOPE_WEIGHTS", str(WEIGHTS))
+            patch.setenv("PHONOSCOPE_ACCEPT_LICENSES", "nisqa")
         yield
 
 
