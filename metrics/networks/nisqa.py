@@ -274,8 +274,10 @@ def attend(net: Any, x: Any, real: Any) -> Any:
     x = net["norm1"](net["linear"](x))
     for layer in net["layers"]:
         own = layer["self_attn"]
-        triple = functional.linear(x, own.in_proj_weight, own.in_proj_bias).chunk(3, -1)
-        seen = functional.scaled_dot_product_attention(*triple, attn_mask=real[:, None, :])
+        mixed = functional.linear(x, own.in_proj_weight, own.in_proj_bias)
+        query, key, value = mixed.chunk(3, -1)
+        mask = real[:, None, :]
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         x = layer["norm1"](x + own.out_proj(seen))
         x = layer["norm2"](x + layer["linear2"](functional.relu(layer["linear1"](x))))
     return x
