@@ -19,17 +19,17 @@ from phonoscope.types import Record
 from phonoscope.views import View, view
 
 
-@view(of=speech16k, version="1", weights=[networks.P808.weight], batch=16)
+@view(of=speech16k, version="1", weights=[networks.P808.weight])
 class dnsmos_p808_scores(networks.P808):
     """`p808` of one clip; see `phonoscope.metrics.networks.dnsmos.window_plan` for `window`."""
 
 
-@view(of=speech16k, version="1", weights=[networks.P835.weight], batch=8)
+@view(of=speech16k, version="1", weights=[networks.P835.weight])
 class dnsmos_p835_scores(networks.P835):
     """`sig`, `bak` and `ovrl` of one clip, and the network's own scale as `sig_raw` and so on."""
 
 
-@view(of=speech16k, version="1", weights=[networks.PersonalP835.weight], batch=8)
+@view(of=speech16k, version="1", weights=[networks.PersonalP835.weight])
 class dnsmos_personal_scores(networks.PersonalP835):
     """As `dnsmos_p835_scores`, personalised: other talkers count as background."""
 
