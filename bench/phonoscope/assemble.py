@@ -345,11 +345,6 @@ def parameters(line: Line) -> dict[str, Scalar]:
     return {name: str(value) for name, value in line.plan.spec.entry.params.items()}
 
 
-def worst_failures(found: Sequence[Line]) -> int:
-    """Return how many cells of all rows failed."""
-    return sum(result.n_failed for line in found for result in line.estimates.values())
-
-
 def finite(value: float) -> float | None:
     """Return the value, or None for NaN and infinities."""
     return value if math.isfinite(value) else None

@@ -17,7 +17,6 @@ from phonoscope import media
 from phonoscope.engines import Engine, Lost
 from phonoscope.errors import StoreError
 from phonoscope.events import Advanced, Listener, SampleFailed, StageFinished, StageStarted, tell
-from phonoscope.plugins import missing_packages
 from phonoscope.protocol import Entry, Protocol, RunSpec
 from phonoscope.store import RunStore, explained
 from phonoscope.types import Clip, Failure, Sample, Unsupported, Window, fingerprint
@@ -316,9 +315,3 @@ def _unreadable(spec: RunSpec, sample: Sample) -> Any:
         if isinstance(digest, Failure):
             return replace(digest, code="missing_input", error=f"{role}: {digest.error}")
     return None
-
-
-def unavailable(entries: Iterable[Entry]) -> list[tuple[Entry, list[str]]]:
-    """Return the systems whose packages are not installed here."""
-    pairs = [(entry, missing_packages(entry.system.requires)) for entry in entries]
-    return [(entry, absent) for entry, absent in pairs if absent]

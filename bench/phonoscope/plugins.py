@@ -209,7 +209,6 @@ class System:
     materialise: bool = True
     encoders: tuple[str, ...] = ()
     trained_on: tuple[str, ...] = ()
-    lossy: bool = False
     requires: tuple[str, ...] = ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
