@@ -26,7 +26,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("errors", "types", "registry", "events"),
     ("media", "weights", "views", "stats"),
     ("plugins",),
-    ("datasets", "noise", "protocol", "store", "engines"),
+    ("datasets", "noise", "enrollment", "protocol", "store", "engines"),
     ("generate", "measure"),
     ("figures", "reproduce", "leaderboard", "page", "assemble"),
     ("catalogue", "console", "gate", "tracking"),

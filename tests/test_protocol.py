@@ -16,7 +16,15 @@ from pydantic import BaseModel
 from phonoscope import media, plugins, protocol, runner
 from phonoscope.errors import DatasetError, GateError, SpecError, UnknownName, UserError
 from phonoscope.gate import Rule
-from phonoscope.protocol import DatasetSpec, MixingSpec, ProtocolSpec, SystemSpec, conditions
+from phonoscope.protocol import (
+    DatasetSpec,
+    EnhancerSpec,
+    EnrollmentSpec,
+    MixingSpec,
+    ProtocolSpec,
+    SystemSpec,
+    conditions,
+)
 from phonoscope.types import Audio, Condition, Dataset, Sample, Window
 
 Written = Callable[..., Path]
@@ -87,6 +95,8 @@ PLACES: list[tuple[type[BaseModel], Callable[[str, Any], dict[str, Any]]]] = [
     (SystemSpec, lambda key, value: {"references": [{"name": "noisy", key: value}]}),
     (SystemSpec, lambda key, value: {"controls": [{"name": "noisy", key: value}]}),
     (MixingSpec, lambda key, value: {"mixing": {key: value}}),
+    (EnrollmentSpec, lambda key, value: {"enrollment": {key: value}}),
+    (EnhancerSpec, lambda key, value: {"enrollment": {"enhanced": {key: value}}}),
 ]
 KEYS = [
     pytest.param(model, place, key, id=f"{number}-{model.__name__}.{key}")
@@ -114,7 +124,7 @@ TYPES: list[tuple[str, type]] = [
     *[(key, list) for key in ("datasets", "systems", "references", "controls", "metrics")],
     *[(key, list) for key in ("planned", "seeds", "gate")],
     *[(key, int) for key in ("max_failed", "limit")],
-    *[(key, dict) for key in ("conditions", "mixing")],
+    *[(key, dict) for key in ("conditions", "mixing", "enrollment")],
 ]
 
 

@@ -65,11 +65,13 @@ def _role(sample: Sample, role: str) -> Clip | None:
     return sample.reference if role == "reference" else sample.inputs.get(role)
 
 
-def lacking(entry: Entry, sample: Sample) -> Unsupported | None:
+def lacking(entry: Entry, sample: Sample) -> Failure | Unsupported | None:
     """Return why the sample is not for this system, if it is not."""
     absent = [role for role in entry.system.needs if _role(sample, role) is None]
     if not absent:
         return None
+    if absent[0] in sample.missing:
+        return sample.missing[absent[0]]
     text = (
         f"sample {sample.id} has no {', '.join(absent)}, which system {entry.name} needs; "
         "give the data set one, or leave the system out"

@@ -172,6 +172,8 @@ class Planner:
             return self.unavailable[metric.name]
         absent = [role for role in metric.views if role not in digests]
         absent += [text for text in metric.texts if text not in sample.meta]
+        if absent and absent[0] in sample.missing:
+            return sample.missing[absent[0]]
         if absent:
             text = (
                 f"sample {sample.id} has no {absent[0]}, which {metric.name} needs; "
@@ -307,7 +309,8 @@ def _foreseen(planner: Planner) -> Iterator[SampleFailed]:
         for number, (sample, made) in enumerate(zip(plan.samples, plan.made, strict=True)):
             cells = {name: found[number] for name, found in plan.cells.items()}
             if isinstance(made, Failure):
-                cells = {} if spec.entry.system.materialise else {"": made}
+                told = spec.entry.system.materialise and made not in sample.missing.values()
+                cells = {} if told else {"": made}
             for name, cell in cells.items():
                 if isinstance(cell, Failure) and name not in planner.unavailable:
                     names = spec.entry.name, sample.id, name

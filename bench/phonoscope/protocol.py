@@ -12,7 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,10 +27,11 @@ from pydantic import (
 )
 from pydantic.errors import PydanticUserError
 
-from phonoscope import noise, plugins
+from phonoscope import enrollment, noise, plugins
+from phonoscope.enrollment import Enrollment
 from phonoscope.errors import DatasetError, SpecError, UserError
 from phonoscope.plugins import Metric, System
-from phonoscope.types import Condition, Dataset, Sample, Scalar, Window, fingerprint
+from phonoscope.types import Clip, Condition, Dataset, Sample, Scalar, Window, fingerprint
 
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 Kind = Literal["system", "reference", "control"]
@@ -47,12 +48,13 @@ class _Strict(BaseModel):
 
 
 class DatasetSpec(_Strict):
-    """One entry of `datasets`."""
+    """One entry of `datasets`; `min_utterances` keeps only groups with as many samples."""
 
     name: Name
     kind: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
     revision: str = ""
+    min_utterances: Whole = Field(default=1, ge=1)
     limit: Whole | None = Field(default=None, ge=1)
 
 
@@ -74,6 +76,21 @@ class MixingSpec(_Strict):
     short_noise: Literal["error", "wrap"] = "wrap"
 
 
+class EnhancerSpec(_Strict):
+    """The plugin that names the clips of ``enrollment=same_enhanced``."""
+
+    plugin: Name
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class EnrollmentSpec(_Strict):
+    """What the points of an `enrollment` axis need; see `phonoscope.enrollment`."""
+
+    snr_db: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    noise: str = ""
+    enhanced: EnhancerSpec | None = None
+
+
 class ProtocolSpec(_Strict):
     """What a protocol file may say. Unknown keys are refused."""
 
@@ -93,6 +110,7 @@ class ProtocolSpec(_Strict):
     limit: Whole | None = Field(default=None, ge=1)
     window: tuple[float, float] | Literal["shortest"] | None = None
     mixing: MixingSpec = MixingSpec()
+    enrollment: EnrollmentSpec = EnrollmentSpec()
     gate: tuple[dict[str, Any], ...] = ()
 
     @field_validator("datasets", "systems", "references", "controls", mode="before")
@@ -165,6 +183,7 @@ class RunSpec:
     condition: Condition
     seed: int
     mixing: MixingSpec
+    enrollment: Enrollment = field(default_factory=Enrollment)
 
     @property
     def key(self) -> str:
@@ -173,7 +192,9 @@ class RunSpec:
 
     def described(self) -> dict[str, Any]:
         """Return all that decides the output, as plain data."""
-        mixed = self.condition.get("snr_db") is not None
+        source = self.condition.get(enrollment.ROLE)
+        mixed = self.condition.get("snr_db") is not None or source == "same_noisy"
+        enrolled = {"enrollment": self.enrollment.described(source)} if source is not None else {}
         return {
             "name": self.entry.name,
             "system": self.entry.system.name,
@@ -184,14 +205,36 @@ class RunSpec:
             "condition": dict(self.condition.axes),
             "mixing": self.mixing.model_dump() if mixed else None,
             "seed": self.seed,
+            **enrolled,
         }
 
     def sample(self, sample: Sample) -> Sample:
         """Apply the condition to the sample's inputs, never to its reference."""
-        snr = self.condition.get("snr_db")
+        source = self.condition.get(enrollment.ROLE)
+        told = sample if source is None else enrollment.give(sample, self._finder(str(source)))
+        return self._mixed(told, self.condition)
+
+    def _finder(self, source: str) -> Callable[[Sample], Clip | None]:
+        found: dict[str, Callable[[Sample], Clip | None]] = {
+            "same_clean": lambda sample: sample.reference,
+            "other_clean": lambda sample: self.dataset.others.get(sample.id),
+            "same_noisy": self._noisy,
+            "same_enhanced": lambda sample: self.enrollment.enhanced(
+                sample, self.condition, self.seed
+            ),
+        }
+        return found[source]
+
+    def _noisy(self, sample: Sample) -> Clip | None:
+        speech = sample.inputs.get("audio") or sample.reference
+        alone = replace(sample, inputs={"audio": speech} if speech else {})
+        return self._mixed(alone, self.enrollment.mixture(self.condition)).inputs.get("audio")
+
+    def _mixed(self, sample: Sample, condition: Condition) -> Sample:
+        snr = condition.get("snr_db")
         if snr is None or "audio" not in sample.inputs:
             return sample
-        name = str(self.condition.get("noise") or next(iter(self.dataset.noises)))
+        name = str(condition.get("noise") or next(iter(self.dataset.noises)))
         return noise.mix(
             sample,
             self.dataset.noises[name],
@@ -216,6 +259,7 @@ class Protocol:
     datasets: tuple[Dataset, ...]
     path: Path | None = None
     files: tuple[Path, ...] = field(default=())
+    enrollment: Enrollment = field(default_factory=Enrollment)
 
     def runs(self) -> Iterator[RunSpec]:
         """Yield every run, in the order of the board's rows."""
@@ -223,7 +267,7 @@ class Protocol:
         for dataset, condition, entry, seed in itertools.product(
             self.datasets, points, self.entries, self.spec.seeds
         ):
-            yield RunSpec(entry, dataset, condition, seed, self.spec.mixing)
+            yield RunSpec(entry, dataset, condition, seed, self.spec.mixing, self.enrollment)
 
     @property
     def window(self) -> Window | None:
@@ -371,8 +415,12 @@ def _model_at(places: list[Any]) -> type[BaseModel]:
         "references": SystemSpec,
         "controls": SystemSpec,
         "mixing": MixingSpec,
+        "enrollment": EnrollmentSpec,
+        "enrollment.enhanced": EnhancerSpec,
     }
-    return models.get(str(places[0]), ProtocolSpec) if places else ProtocolSpec
+    names = [place for place in places if isinstance(place, str)]
+    deeper = (models.get(".".join(names[:depth])) for depth in range(len(names), 0, -1))
+    return next(filter(None, deeper), ProtocolSpec)
 
 
 def _line_of(text: str, places: list[Any]) -> int | None:
@@ -403,11 +451,47 @@ def resolve(spec: ProtocolSpec, path: Path | None) -> Protocol:
     _refuse_duplicates("systems", [entry.name for entry in entries])
     _refuse_duplicates("datasets", [item.name for item in spec.datasets])
     _refuse_duplicates("seeds", [str(seed) for seed in spec.seeds])
-    _check_axes(spec.conditions, entries)
+    _check_axes(spec.conditions, entries, metrics)
+    stated = _enrollment(spec, root)
     datasets = tuple(_read_dataset(item, spec, root) for item in spec.datasets)
     for dataset in datasets:
         _check_noise(spec, dataset)
-    return Protocol(spec, metrics, entries, datasets, path)
+        _check_enrolled(spec, stated, dataset)
+    return Protocol(spec, metrics, entries, datasets, path, enrollment=stated)
+
+
+def _enrollment(spec: ProtocolSpec, root: Path) -> Enrollment:
+    points, told = spec.conditions.get(enrollment.ROLE, ()), spec.enrollment
+    if not points and told != EnrollmentSpec():
+        raise SpecError(
+            "enrollment: changes nothing without conditions.enrollment; add it, such as "
+            "enrollment: same_clean"
+        )
+    stated = Enrollment(told.snr_db, told.noise, *_enhancer(told.enhanced, root))
+    enrollment.check(points, stated)
+    return stated
+
+
+def _enhancer(told: EnhancerSpec | None, root: Path) -> tuple[System | None, dict[str, Any]]:
+    if told is None:
+        return None, {}
+    where, system = "enrollment.enhanced", plugins.SYSTEMS.get(told.plugin)
+    if system.materialise:
+        raise SpecError(
+            f"{where}.plugin: {told.plugin} makes clips; run it before, and name what it made by "
+            "a plugin such as imported"
+        )
+    params = expand(told.params, root, f"{where}.params")
+    known = _asked(system)
+    check_options(params, known, f"{where}.params")
+    _require_options(list(params), known, f"{where}.params")
+    return system, params
+
+
+def _check_enrolled(spec: ProtocolSpec, stated: Enrollment, dataset: Dataset) -> None:
+    if "same_noisy" in spec.conditions.get(enrollment.ROLE, ()):
+        for condition in conditions(spec.conditions):
+            enrollment.check_mixture(dataset, stated, condition)
 
 
 def _refuse_duplicates(key: str, names: Any) -> None:
@@ -494,9 +578,14 @@ def _require_options(given: list[str], known: Mapping[str, inspect.Parameter], w
             raise SpecError(f"{where}.{name}: is missing; it has no default")
 
 
-def _check_axes(axes: Mapping[str, Any], entries: tuple[Entry, ...]) -> None:
+def _check_axes(
+    axes: Mapping[str, Any], entries: tuple[Entry, ...], metrics: tuple[Metric, ...]
+) -> None:
     """Refuse an axis that would change nothing."""
-    allowed = [*AXES, *dict.fromkeys(name for entry in entries for name in _asked(entry.system))]
+    roles = {role for entry in entries for role in entry.system.needs}
+    roles |= {role for metric in metrics for role in metric.views}
+    allowed = [*AXES, *roles.intersection([enrollment.ROLE])]
+    allowed += dict.fromkeys(name for entry in entries for name in _asked(entry.system))
     free = any(
         item.kind is item.VAR_KEYWORD for entry in entries for item in _asked(entry.system).values()
     )
@@ -563,11 +652,14 @@ def _read_dataset(item: DatasetSpec, spec: ProtocolSpec, root: Path) -> Dataset:
             f"data set {item.name}: the protocol pins revision {item.revision}, "
             f"what is on disk is {dataset.revision}; restore the files or change the pin"
         )
+    if enrollment.ROLE in spec.conditions:
+        dataset = replace(dataset, others=enrollment.others(dataset.samples))
+    dataset = enrollment.repeated(dataset, item.min_utterances)
     limit = item.limit or spec.limit
     if limit is None or limit >= len(dataset.samples):
         return dataset
     revision = f"{dataset.revision}[:{limit}]"
-    return Dataset(dataset.name, dataset.samples[:limit], revision, dataset.noises)
+    return replace(dataset, samples=dataset.samples[:limit], revision=revision)
 
 
 def _check_samples(dataset: Dataset) -> None:

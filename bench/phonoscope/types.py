@@ -116,6 +116,8 @@ class Sample:
         The true clip.
     meta : mapping
         `transcript`, `label`, `prompt` and whatever else the data set knows.
+    missing : mapping of role to Failure
+        Inputs that a condition should have given and could not.
     """
 
     id: str
@@ -123,6 +125,7 @@ class Sample:
     inputs: Mapping[str, Clip] = field(default_factory=dict)
     reference: Clip | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, Failure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +138,15 @@ class Dataset:
         Digest of ids, groups, texts and file contents.
     noises : mapping of name to clips
         Noise that an `snr_db` condition may mix in, by name.
+    others : mapping of sample id to Clip
+        A clean recording of the same group: what ``enrollment=other_clean`` gives.
     """
 
     name: str
     samples: tuple[Sample, ...]
     revision: str
     noises: Mapping[str, tuple[Clip, ...]] = field(default_factory=dict)
+    others: Mapping[str, Clip] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
