@@ -28,6 +28,7 @@ FAILED = 4
 INTERNAL = 70
 STOPPED = 130
 SHOWN = 5
+TRACKING_HELP = "MLflow tracking URI; a sqlite file in the store by default; `none`."
 
 
 class _Commands(typer.core.TyperGroup):
@@ -168,7 +169,7 @@ def run(
     ] = False,
     tracking: Annotated[
         str | None,
-        typer.Option(help="MLflow tracking URI; a sqlite file in the store by default; `none`."),
+        typer.Option(help=TRACKING_HELP),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -176,13 +177,10 @@ def run(
 
     Examples: `phonoscope run quickstart`, `phonoscope run my/protocol.yaml --store runs/mine`
     """
-    from phonoscope import protocol as protocols
     from phonoscope import runner
 
     _discover(plugin)
-    found = protocols.load(protocol, limit=limit)
-    runner.check_rules(found)
-    opened = runner.open_store(store, found, [_listener(quiet)])
+    found, opened = _opened(protocol, store, limit=limit, quiet=quiet)
     if dry_run:
         _print_progress(runner.status(found, opened))
         return
@@ -193,7 +191,7 @@ def run(
         engine=engine,
         workers=workers,
         device=device,
-        listeners=[_listener(quiet), *_tracker(opened, tracking)],
+        listeners=_listeners(opened, tracking, quiet),
     )
     _print_board(board)
     _print_places(opened, tracking)
@@ -385,6 +383,76 @@ def gate(
 
 
 @app.command()
+def reproduce(
+    source: Annotated[
+        str, typer.Argument(help="A board's name or protocol file (is run), or a store (is read).")
+    ],
+    store: Store = None,
+    no_run: Annotated[
+        bool, typer.Option("--no-run", help="Read what the store has; measure nothing.")
+    ] = False,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(help="A difference that still counts as reproduced: estoi=0.01; repeatable."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 3 where any cell could not be compared.")
+    ] = False,
+    markdown: Annotated[Path | None, typer.Option(help="Write the report as Markdown.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the report as JSON; - prints it.")
+    ] = None,
+    engine: EngineName = "processes",
+    workers: Workers = None,
+    device: Device = "cpu",
+    limit: Limit = None,
+    plugin: PluginFiles = None,
+    tracking: Annotated[str | None, typer.Option(help=TRACKING_HELP)] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a board and hold every published number against ours: verdict and reason per cell.
+
+    Examples: `phonoscope reproduce lipdiffuser_table1 --markdown table1.md`,
+    `phonoscope reproduce runs/lipdiffuser_table1 --strict`
+
+    Reproduced: equal as printed, inside our 95 % interval, or within the combined 95 % uncertainty
+    of our bootstrap and the published std / sqrt(n). Numbers of other samples (another n, another
+    data set) are not comparable.
+
+    Exit codes: 0 every cell that could be compared is reproduced, 1 some differ, 2 wrong use, 3 no
+    cell could be compared.
+    """
+    from phonoscope import reproduce as reproduction
+    from phonoscope import runner
+
+    _discover(plugin)
+    for path in (markdown, json_file):
+        if path and path != Path("-"):
+            _require_place(path)
+    tolerances = reproduction.tolerances(tolerance or [])
+    if no_run or _is_store(source):
+        made = runner.board(*runner.reopen(source, store))
+    else:
+        found, opened = _opened(source, store, limit=limit, quiet=quiet)
+        runner.remember_source(opened, source, limit=limit, plugins=plugin or [])
+        made = runner.run(
+            found,
+            opened,
+            engine=engine,
+            workers=workers,
+            device=device,
+            listeners=_listeners(opened, tracking, quiet),
+        )
+    items = reproduction.compare(made, made.published, tolerance=tolerances or None)
+    _print_reproduction(made, items, as_json=json_file == Path("-"))
+    if markdown:
+        _write_text(markdown, reproduction.to_markdown(made, items))
+    if json_file and json_file != Path("-"):
+        _write_text(json_file, reproduction.to_json(made, items))
+    raise typer.Exit(reproduction.exit_code(items, strict=strict))
+
+
+@app.command()
 def sync(
     store: Annotated[Path, typer.Argument(help="The store whose results are to be sent.")],
     tracking: Annotated[str | None, typer.Option(help="MLflow tracking URI.")] = None,
@@ -460,6 +528,33 @@ def accept_licence(
     typer.echo(f"noted in {weights.accept(family)}")
 
 
+def _opened(protocol: str, store: str | None, *, limit: int | None, quiet: bool) -> tuple[Any, Any]:
+    """Return a protocol whose rules were checked, and its store, made if need be."""
+    from phonoscope import protocol as protocols
+    from phonoscope import runner
+
+    found = protocols.load(protocol, limit=limit)
+    runner.check_rules(found)
+    return found, runner.open_store(store, found, [_listener(quiet)])
+
+
+def _is_store(source: str) -> bool:
+    return os.path.isfile(Path(source, "store.json"))  # noqa: PTH113 - any text may be asked for
+
+
+def _print_reproduction(made: Any, items: Any, *, as_json: bool) -> None:
+    from phonoscope import reproduce as reproduction
+    from phonoscope.leaderboard import order_lines
+
+    if as_json:
+        typer.echo(reproduction.to_json(made, items), nl=False)
+        return
+    if items:
+        _print_table(reproduction.HEADS, reproduction.table(made, items))
+    for line in (reproduction.summary(items), *order_lines(made)):
+        typer.echo(line)
+
+
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -474,6 +569,10 @@ def _listener(quiet: bool) -> Any:
     from phonoscope import console
 
     return console.listener(quiet=quiet)
+
+
+def _listeners(opened: Any, tracking: str | None, quiet: bool) -> list[Any]:
+    return [_listener(quiet), *_tracker(opened, tracking)]
 
 
 def _tracker(opened: Any, uri: str | None) -> list[Any]:

@@ -24,6 +24,7 @@ from typing import Any, Literal
 from phonoscope.figures import number, printable
 from phonoscope.reproduce import (
     FEWEST,
+    HEADS,
     INTERVAL_FLAGS,
     Comparison,
     Published,
@@ -31,6 +32,9 @@ from phonoscope.reproduce import (
     orderings,
     parse_condition,
     same_condition,
+    summary,
+    table,
+    to_record,
 )
 from phonoscope.types import Better, Condition, Estimate, Scalar, Status
 
@@ -531,12 +535,12 @@ def to_html(board: Leaderboard) -> str:
 
 def to_markdown(board: Leaderboard) -> str:
     """Return the board as Markdown for GitHub."""
-    parts = [f"# {_md(board.title)}", _md(board.description)]
+    parts = [f"# {md(board.title)}", md(board.description)]
     found = sections(board)
     for section in found:
-        parts.append(f"## {_md(section.dataset)}" if len(found) > 1 else "")
+        parts.append(f"## {md(section.dataset)}" if len(found) > 1 else "")
         parts.append(_md_section(board, section))
-    parts.append("\n".join(f"- {_md(line)}" for line in (*legend(board), *missing(board))))
+    parts.append("\n".join(f"- {md(line)}" for line in (*legend(board), *missing(board))))
     parts += [_md_published(board), _md_troubles(board)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -556,7 +560,7 @@ def missing(board: Leaderboard) -> tuple[str, ...]:
     return tuple(f"{DASH} {line}" for line in dict.fromkeys(lines))
 
 
-def _md(text: object) -> str:
+def md(text: object) -> str:
     """Escape text for a line or cell of Markdown."""
     line = " ".join(printable(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -575,11 +579,11 @@ def _heading(column: Column) -> str:
 
 def _md_section(board: Leaderboard, section: Section) -> str:
     axes, several = axes_of(board), len(seeds_of(board)) > 1
-    head = [*(_md(axis_name(axis)) for axis in axes), "System", *(["seed"] if several else [])]
-    head += ["n", "failed", *(_md(_heading(column)) for column in board.columns)]
+    head = [*(md(axis_name(axis)) for axis in axes), "System", *(["seed"] if several else [])]
+    head += ["n", "failed", *(md(_heading(column)) for column in board.columns)]
     lines = []
     for block in section.blocks:
-        point = [_md(show_scalar(block.condition.get(axis, DASH))) for axis in axes]
+        point = [md(show_scalar(block.condition.get(axis, DASH))) for axis in axes]
         placed = [places(block.rows, column) for column in board.columns]
         for i, row in enumerate(block.rows):
             seed = [str(row.seed)] if several else []
@@ -590,7 +594,7 @@ def _md_section(board: Leaderboard, section: Section) -> str:
         for paper in block.published:
             seed, n = [""] if several else [], str(paper.n or "")
             cells = [_md_paper(paper.cells.get(c.metric), c) for c in board.columns]
-            lines.append([*point, f"*{_md(paper.system)}* (published)", *seed, n, "", *cells])
+            lines.append([*point, f"*{md(paper.system)}* (published)", *seed, n, "", *cells])
     return _md_table(head, lines, left=len(axes) + 1)
 
 
@@ -608,7 +612,7 @@ def marks_of(row: Row) -> tuple[str, ...]:
 
 def _md_name(row: Row) -> str:
     marks = marks_of(row)
-    return f"{_md(row.system)} ({_md(', '.join(marks))})" if marks else _md(row.system)
+    return f"{md(row.system)} ({md(', '.join(marks))})" if marks else md(row.system)
 
 
 def _md_cell(shown: Shown) -> str:
@@ -616,14 +620,15 @@ def _md_cell(shown: Shown) -> str:
     text = wrap.format(shown.value) + ("†" if shown.leaked else "")
     text += f" ± {shown.std}" if shown.std else ""
     text += f" <sub>{shown.rank}</sub>" if shown.rank else ""
-    return text + (f" ({_md(shown.note)})" if shown.note else "")
+    return text + (f" ({md(shown.note)})" if shown.note else "")
 
 
 def paper_number(item: Comparison, column: Column) -> tuple[str, str]:
     """Return a published value and std as printed."""
     one = item.published
-    std = "" if one.std is None else show_number(one.std, column.decimals)
-    return show_number(one.value, column.decimals), std
+    decimals = column.decimals if one.decimals is None else one.decimals
+    std = "" if one.std is None else show_number(one.std, decimals)
+    return show_number(one.value, decimals), std
 
 
 def _md_paper(item: Comparison | None, column: Column) -> str:
@@ -643,27 +648,14 @@ def _md_published(board: Leaderboard) -> str:
     items = compare(board, board.published)
     if not items:
         return ""
-    columns = {column.metric: column for column in board.columns}
-    head = ["System", "Metric", "Condition", "Source", "Verdict", "Ours", "n", "Published", "n"]
-    lines = [_md_comparison(item, columns.get(item.published.metric)) for item in items]
-    table = _md_table([*head, "Difference"], lines, left=5)
-    orders = [f"- {_md(line)}" for line in order_lines(board)]
-    return "\n\n".join(["## Beside published numbers", table, "\n".join(orders)]).rstrip()
+    parts = ["## Beside published numbers", summary(items), comparison_table(board, items)]
+    return "\n\n".join([*parts, "\n".join(f"- {md(line)}" for line in order_lines(board))]).rstrip()
 
 
-def _md_comparison(item: Comparison, column: Column | None) -> list[str]:
-    one, ours = item.published, item.ours
-    decimals = column.decimals if column else 2
-    text = difference = n = ""
-    if ours is not None and item.difference is not None:
-        interval = show_interval(ours, decimals)
-        text = show_number(ours.value, decimals) + (f" [{interval}]" if interval else "")
-        n, difference = str(ours.n), signed(item.difference, decimals)
-    std = "" if one.std is None else f" ± {show_number(one.std, decimals)}"
-    theirs = show_number(one.value, decimals) + std
-    where = show_condition(parse_condition(one.condition))
-    texts = [one.system, column.label if column else one.metric, where, one.source, item.text]
-    return [*map(_md, texts), text, n, theirs, str(one.n or ""), difference]
+def comparison_table(board: Leaderboard, items: Sequence[Comparison]) -> str:
+    """Return published numbers beside ours, with verdicts, as a table in Markdown."""
+    lines = [[md(text) for text in line] for line in table(board, items)]
+    return _md_table(HEADS, lines, left=5)
 
 
 def order_lines(board: Leaderboard) -> tuple[str, ...]:
@@ -695,7 +687,7 @@ def _md_troubles(board: Leaderboard) -> str:
         where, names = show_condition(item.row.condition), ", ".join(item.metrics) or "all"
         error = f"{item.code}: {item.error}"
         texts = (item.row.system, where, item.sample, names, item.status, error)
-        lines.append([_md(text) for text in texts])
+        lines.append([md(text) for text in texts])
     rest = len(found) - FAILURES_LISTED
     more = [f"{rest} more are in the JSON file."] if rest > 0 else []
     table = _md_table(head, lines, left=len(head))
@@ -893,7 +885,7 @@ def to_json(board: Leaderboard) -> str:
         "task": board.task,
         "columns": [_fields(column) for column in board.columns],
         "rows": [_json_row(board, row) for row in board.rows],
-        "published": [_json_comparison(item) for item in compare(board, board.published)],
+        "published": [to_record(item) for item in compare(board, board.published)],
         "orderings": [
             {**_fields(item), "condition": dict(item.condition.axes)}
             for item in orderings(board, board.published)
@@ -901,18 +893,19 @@ def to_json(board: Leaderboard) -> str:
         "provenance": board.provenance,
         "notes": board.notes,
     }
-    lines = ",\n".join(f"{_dump(name)}: {_json_entry(value)}" for name, value in whole.items())
+    lines = ",\n".join(f"{dump(name)}: {_json_entry(value)}" for name, value in whole.items())
     return f"{{\n{lines}\n}}\n"
 
 
 def _json_entry(value: Any) -> str:
     """Return one entry of the board: a list has a line per item, so that a diff can be read."""
     if isinstance(value, list) and value:
-        return "[\n" + ",\n".join(_dump(item) for item in value) + "\n]"
-    return _dump(value)
+        return "[\n" + ",\n".join(dump(item) for item in value) + "\n]"
+    return dump(value)
 
 
-def _dump(value: Any) -> str:
+def dump(value: Any) -> str:
+    """Return `value` as one line of JSON; NaN and infinities are null."""
     return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
 
 
@@ -954,17 +947,6 @@ def _json_cell(cell: Cell) -> dict[str, Any]:
         for item in told
     ]
     return {**_fields(cell), "samples": {**columns, "remarks": remarks}}
-
-
-def _json_comparison(item: Comparison) -> dict[str, Any]:
-    return {
-        **_fields(item.published),
-        "ours": item.ours,
-        "difference": item.difference,
-        "tolerance": item.tolerance,
-        "verdict": item.verdict,
-        "why": item.why,
-    }
 
 
 def _plain(value: Any) -> Any:

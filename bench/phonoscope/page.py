@@ -430,7 +430,8 @@ def _comparison(board: Leaderboard, item: Comparison) -> dict[str, str]:
     column = next((c for c in board.columns if c.metric == item.published.metric), None)
     decimals = column.decimals if column else 2
     one, ours = item.published, item.ours
-    std = "" if one.std is None else show_number(one.std, decimals)
+    printed = decimals if one.decimals is None else one.decimals
+    std = "" if one.std is None else show_number(one.std, printed)
     return {
         "system": one.system,
         "metric": column.label if column else one.metric,
@@ -438,7 +439,7 @@ def _comparison(board: Leaderboard, item: Comparison) -> dict[str, str]:
         "ours": show_number(ours.value, decimals) if ours else "",
         "interval": show_interval(ours, decimals) if ours else "",
         "n": str(ours.n) if ours else "",
-        "published": show_number(one.value, decimals),
+        "published": show_number(one.value, printed),
         "std": std,
         "published_n": str(one.n or ""),
         "difference": "" if item.difference is None else signed(item.difference, decimals),

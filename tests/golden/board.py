@@ -96,7 +96,7 @@ def _papers(names: tuple[str, ...], snrs: tuple[int, ...], samples: int) -> tupl
     at = f"snr_db={snrs[-1]}"
     return (
         Published(names[2], "pesq_wb", 1.86, 0.2, samples, at, source, "demo"),
-        Published(names[2], "estoi", 0.71, 0.1, samples, at, source, "demo"),
+        Published(names[2], "estoi", 0.81, 0.1, samples, at, source, "demo"),
         Published(names[2], "dnsmos_p808", 3.64, 0.30, 1321, at, source, "demo"),
         Published(names[2], "nisqa", 4.57, 0.52, 1321, at, source, "demo"),
         Published(names[1], "dnsmos_p808", 3.17, 0.30, 1321, at, source, "demo"),
