@@ -24,7 +24,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "bench" / "phonoscope"
 # From the ground up. A module may import modules of its own rank and of lower ones.
 RANKS: tuple[tuple[str, ...], ...] = (
     ("errors", "types", "registry", "events"),
-    ("media", "weights", "views", "stats"),
+    ("levels", "media", "weights", "views", "stats"),
     ("plugins",),
     ("datasets", "noise", "enrollment", "protocol", "store", "engines"),
     ("generate", "measure"),

@@ -163,7 +163,11 @@ def test_all_keys_of_a_protocol_are_held_by_a_type_test() -> None:
         ({"name": "../elsewhere"}, ["name", "no slash"]),
         ({"name": ".."}, ["name", "names a folder"]),
         ({"name": "x" * 300}, ["name", "at most"]),
-        ({"mixing": {"clip": "clip"}}, ["mixing.clip", "'rescale_peak095' or 'none'"]),
+        (
+            {"mixing": {"noise_choice": "sgmse_seed0", "pairing": "independent"}},
+            ["line", "mixing: pairing: independent goes with noise_choice: hash_v1 only"],
+        ),
+        ({"mixing": {"clip": "clip"}}, ["mixing.clip", "'rescale_peak095', 'none'", "or"]),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named(

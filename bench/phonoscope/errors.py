@@ -6,6 +6,7 @@ PhonoscopeError
 │   ├── UnknownName         no such plugin (answers "did you mean")
 │   ├── DuplicateName       two plugins of one name
 │   ├── DatasetError        a data set is incomplete or not what the protocol pinned
+│   │   └── DatasetMismatch a corpus on disk lacks files, or has others than it is known to have
 │   ├── StoreError          a store cannot be opened or written
 │   └── GateError           a baseline file is wrong
 ├── SetupError              a plugin cannot run here; its whole column is unavailable
@@ -16,7 +17,7 @@ PhonoscopeError
 ├── ClipError               one clip cannot be measured: becomes a `Failure` with `code`
 │   ├── MissingClip  DecodeError  NoAudioStream  NoVideoStream
 │   ├── NonfiniteAudio  NonfiniteOutput  EmptyAudio  SilentAudio  SilentReference  SilentNoise
-│   ├── TooShort  TooLong  LengthMismatch  SizeMismatch  FrameRateMismatch
+│   ├── TooShort  TooLong  LengthMismatch  SizeMismatch  FrameRateMismatch  FullScale
 │   ├── NoUtterances  NoSpeech  EmptyReferenceText  TooFewSamples
 │   └── WorkerDied
 └── UnsupportedSample       a sample that the metric is not defined for: counted, not failed
@@ -60,6 +61,12 @@ class DatasetError(UserError):
     """A data set is incomplete, or not the revision that was pinned."""
 
     code = "dataset_error"
+
+
+class DatasetMismatch(DatasetError):
+    """A known corpus is not whole on this disk, or has files that it is not known to have."""
+
+    code = "dataset_mismatch"
 
 
 class StoreError(UserError):
@@ -215,6 +222,13 @@ class FrameRateMismatch(ClipError):
 
     code = "frame_rate"
     remedy = "encode both clips at one rate"
+
+
+class FullScale(ClipError):
+    """The speech alone reaches full scale, where the mixture has to stay below it."""
+
+    code = "full_scale"
+    remedy = "use another rule against clipping"
 
 
 class NoUtterances(ClipError):

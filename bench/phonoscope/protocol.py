@@ -14,16 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
     field_validator,
+    model_serializer,
+    model_validator,
 )
 from pydantic.errors import PydanticUserError
 
@@ -71,9 +74,28 @@ class SystemSpec(_Strict):
 class MixingSpec(_Strict):
     """How an `snr_db` condition mixes; see `phonoscope.noise`."""
 
-    level: Literal["whole_file_power"] = "whole_file_power"
-    clip: Literal["rescale_peak095", "none"] = "rescale_peak095"
-    short_noise: Literal["error", "wrap"] = "wrap"
+    level: noise.Level = "whole_file_power"
+    clip: noise.ClipRule = "rescale_peak095"
+    short_noise: noise.ShortNoise = "wrap"
+    noise_choice: noise.NoiseChoice = "hash_v1"
+    pairing: noise.Pairing = "same_crop_all_snrs"
+    storage: noise.Storage = "float32"
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        try:
+            noise.require_compatible(self.noise_choice, self.pairing)
+        except SpecError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @model_serializer(mode="wrap")
+    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out later options where they change nothing, so that older results stay known."""
+        options: dict[str, Any] = dump(self)
+        later = ("noise_choice", "pairing", "storage")
+        same = [name for name in later if options[name] == type(self).model_fields[name].default]
+        return {name: value for name, value in options.items() if name not in same}
 
 
 class EnhancerSpec(_Strict):
@@ -86,7 +108,7 @@ class EnhancerSpec(_Strict):
 class EnrollmentSpec(_Strict):
     """What the points of an `enrollment` axis need; see `phonoscope.enrollment`."""
 
-    snr_db: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    snr_db: Whole | Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
     noise: str = ""
     enhanced: EnhancerSpec | None = None
 
@@ -240,8 +262,8 @@ class RunSpec:
             self.dataset.noises[name],
             snr_db=float(snr),
             seed=self.seed,
-            clip=self.mixing.clip,
-            short_noise=self.mixing.short_noise,
+            among=self.dataset.samples,
+            **dict(self.mixing),
         )
 
     def samples(self) -> Iterator[Sample]:
