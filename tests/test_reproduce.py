@@ -22,11 +22,13 @@ from phonoscope.reproduce import (
     compare,
     counts,
     exit_code,
+    narrowed,
     ordering,
     orderings,
     parse_condition,
     read_published,
     summary,
+    table,
     tolerances,
 )
 from phonoscope.stats import estimate
@@ -318,6 +320,16 @@ def test_exit_codes_and_the_summary() -> None:
     assert counts(good + other)["not comparable"] == 1
     assert summary(good + good + other) == ("3 published numbers: 2 reproduced, 1 not comparable")
     assert "nothing to reproduce" in summary([])
+
+
+def test_a_terminal_sees_verdicts_last_and_nothing_twice() -> None:
+    items = items_of(2.0, 3.0)
+    lines = table(board(row("A", 2.0)), items)
+    heads, short = narrowed(lines)
+    assert heads == ("system", "metric", *HEADS[5:], "verdict")
+    assert [line[-1] for line in short] == [item.text for item in items]
+    other = [*lines, ["x"] * len(HEADS)]
+    assert {"condition", "source"} <= set(narrowed(other)[0])
 
 
 def test_tolerances_are_read_or_refused() -> None:

@@ -549,8 +549,11 @@ def _print_reproduction(made: Any, items: Any, *, as_json: bool) -> None:
     if as_json:
         typer.echo(reproduction.to_json(made, items), nl=False)
         return
+    heads, lines = reproduction.HEADS, reproduction.table(made, items)
+    if sys.stdout.isatty():
+        heads, lines = reproduction.narrowed(lines)
     if items:
-        _print_table(reproduction.HEADS, reproduction.table(made, items))
+        _print_table(heads, lines)
     for line in (reproduction.summary(items), *order_lines(made)):
         typer.echo(line)
 

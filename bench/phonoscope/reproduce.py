@@ -552,6 +552,14 @@ def _line(item: Comparison, column: Any) -> list[str]:
     return [*words, *mine, *theirs, difference]
 
 
+def narrowed(lines: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Return heads and lines for a terminal: verdicts last, no column that says always the same."""
+    fixed = {HEADS.index(name) for name in ("condition", "source")}
+    kept = [i for i in range(len(HEADS)) if i not in fixed or len({line[i] for line in lines}) > 1]
+    kept.sort(key=lambda i: HEADS[i] == "verdict")
+    return tuple(HEADS[i] for i in kept), [[line[i] for i in kept] for line in lines]
+
+
 def counts(items: Sequence[Comparison]) -> dict[Verdict, int]:
     """Return how many cells have each verdict, in the order of `VERDICTS`."""
     found = Counter(item.verdict for item in items)
@@ -617,7 +625,7 @@ def to_markdown(board: Leaderboard, items: Sequence[Comparison]) -> str:
 
 
 def _recipes(board: Leaderboard) -> Iterator[str]:
-    for column in board.columns:
+    for column in (c for c in board.columns if c.recipe):
         views = "; ".join(
             f"{role}: {view}" for role, view in column.recipe.get("views", {}).items()
         )
