@@ -38,11 +38,12 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def origin(tmp_path: Path) -> Iterator[str]:
-    """A server on loopback: `/good` and `/bad` are files, everything else is absent."""
+    """A server on loopback: `/good`, `/bad` and two in `/folder` are files, the rest is absent."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = {"/good": CONTENT, "/bad": b"other bytes"}.get(self.path)
+            good = ("/good", "/folder/config.json", "/folder/net.bin")
+            body = {**dict.fromkeys(good, CONTENT), "/bad": b"other bytes"}.get(self.path)
             self.send_response(200 if body else 404)
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()
@@ -162,6 +163,134 @@ class TestDigest:
             weights.digest("net/a")
         put(tmp_path / "folder" / "net" / "a.onnx", b"mine")
         assert weights.digest("net/a") == hashlib.sha256(b"mine").hexdigest()
+
+
+class TestPinnedAtFirstUse:
+    """Files whose hash nobody published."""
+
+    def test_a_copy_that_changes_is_refused(self, tmp_path: Path) -> None:
+        row(sha256="")
+        path = put(tmp_path / "folder" / "net" / "a.onnx", b"mine")
+        assert weights.locate("net/a") == path
+        note = path.with_name("a.onnx.sha256")
+        mine, other = (hashlib.sha256(text).hexdigest() for text in (b"mine", b"other"))
+        assert note.read_text() == f"{mine}  a.onnx\n"
+        put(path, b"other")
+        for use in (weights.locate, weights.digest, weights.fetch):
+            with pytest.raises(WeightsMismatch) as error:
+                use("net/a")
+            for part in (mine, other, str(path), f"delete {note}"):
+                assert part in str(error.value)
+        note.unlink()
+        assert weights.digest("net/a") == other
+
+    def test_a_note_of_another_tool_counts(self, tmp_path: Path) -> None:
+        row(sha256="")
+        path = put(tmp_path / "folder" / "net" / "a.onnx", b"mine")
+        note = path.with_name("a.onnx.sha256")
+        note.write_text(f"SHA256 (a.onnx) = {hashlib.sha256(b'mine').hexdigest().upper()}\n")
+        assert weights.locate("net/a") == path
+        note.write_text(f"{SHA256} *a.onnx\n")
+        with pytest.raises(WeightsMismatch):
+            weights.locate("net/a")
+
+    def test_a_folder_that_cannot_be_written_to_is_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        row(sha256="")
+        path = put(tmp_path / "folder" / "net" / "a.onnx", b"mine")
+        put(tmp_path / "folder" / "net" / f".a.onnx.sha256.{os.getpid()}" / "in the way")
+        assert weights.locate("net/a") == path
+        assert not path.with_name("a.onnx.sha256").exists()
+
+    def test_a_published_hash_needs_no_note(self, tmp_path: Path) -> None:
+        row()
+        path = put(tmp_path / "folder" / "net" / "a.onnx")
+        weights.locate("net/a")
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_known_digest(self, tmp_path: Path) -> None:
+        row("net/a")
+        row("net/b", sha256="")
+        assert (weights.known_digest("net/a"), weights.known_digest("net/b")) == (SHA256, "")
+        path = put(tmp_path / "folder" / "net" / "b.onnx", b"mine")
+        assert weights.known_digest("net/b") == hashlib.sha256(b"mine").hexdigest()
+        put(path, b"other")
+        assert weights.known_digest("net/b") == ""
+
+
+class TestFolders:
+    FILES = ("config.json", "net.safetensors|net.bin")
+
+    def folder(self, root: Path, *names: str, content: bytes = CONTENT) -> Path:
+        for name in names:
+            put(root / "net" / name, content)
+        return root / "net"
+
+    def test_found_where_it_is_whole(self, tmp_path: Path) -> None:
+        row(file="net", files=self.FILES, sha256="")
+        cached = self.folder(tmp_path / "cache" / "weights", "config.json", "net.bin")
+        half = self.folder(tmp_path / "folder", "config.json", "README.md")
+        assert weights.locate("net/a") == cached
+        (cached / "net.bin").unlink()
+        with pytest.raises(WeightsMissing) as error:
+            weights.locate("net/a")
+        for part in (
+            f"{half}, which lacks net.safetensors|net.bin",
+            "as net, a folder with config.json, net.safetensors|net.bin",
+            "`phonoscope weights fetch net/a`",
+        ):
+            assert part in str(error.value)
+
+    def test_the_digest_is_of_what_is_read(self, tmp_path: Path) -> None:
+        row(file="net", files=self.FILES, sha256="")
+        path = self.folder(tmp_path / "folder", "config.json", "net.bin")
+        first = weights.digest("net/a")
+        listing = f"{SHA256}  config.json\n{SHA256}  net.bin\n"
+        assert first == hashlib.sha256(listing.encode()).hexdigest()
+        note = tmp_path / "folder" / "net.sha256"
+        assert note.read_text() == f"{SHA256}  net/config.json\n{SHA256}  net/net.bin\n"
+        put(path / "README.md", b"not read")
+        assert weights.digest("net/a") == first
+        put(path / "config.json", b"other")
+        with pytest.raises(WeightsMismatch, match=r"config\.json has sha256"):
+            weights.digest("net/a")
+        note.unlink()
+        assert weights.digest("net/a") != first
+
+    def test_the_first_of_two_is_taken(self, tmp_path: Path) -> None:
+        row(file="net", files=self.FILES, sha256="")
+        path = self.folder(tmp_path / "folder", "config.json", "net.bin")
+        first = weights.digest("net/a")
+        put(path / "net.safetensors", b"other")
+        (tmp_path / "folder" / "net.sha256").unlink()
+        assert weights.digest("net/a") != first
+        (path / "net.bin").unlink()
+        assert weights.locate("net/a") == path
+
+    def test_a_pinned_folder(self, tmp_path: Path) -> None:
+        listing = f"{SHA256}  config.json\n{SHA256}  net.bin\n"
+        pinned = hashlib.sha256(listing.encode()).hexdigest()
+        row(file="net", files=self.FILES, sha256=pinned)
+        path = self.folder(tmp_path / "folder", "config.json", "net.bin")
+        assert weights.locate("net/a") == path
+        put(path / "config.json", b"other")
+        with pytest.raises(WeightsMismatch, match=pinned):
+            weights.locate("net/a")
+
+    def test_download(self, tmp_path: Path, origin: str) -> None:
+        row(file="net", files=self.FILES, sha256="", origin=f"{origin}/folder")
+        path = weights.fetch("net/a")
+        assert path == tmp_path / "cache" / "weights" / "net" == weights.locate("net/a")
+        assert {file.name for file in path.iterdir()} == {"config.json", "net.bin"}
+        assert weights.fetch("net/a") == path
+
+    def test_download_goes_on_where_it_stopped(self, tmp_path: Path, origin: str) -> None:
+        row(file="net", files=("config.json", "absent"), sha256="", origin=f"{origin}/folder")
+        with pytest.raises(WeightsMissing, match=r"could not be fetched from .*/folder/absent"):
+            weights.fetch("net/a")
+        put(tmp_path / "cache" / "weights" / "net" / "absent")
+        assert weights.fetch("net/a").name == "net"
 
 
 class TestFetch:

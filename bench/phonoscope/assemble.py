@@ -150,7 +150,8 @@ def recipe(metric: Metric) -> dict[str, Any]:
         "views": {role: _chain(item) for role, item in metric.views.items()},
         "packages": versions(metric.packages),
         "weights": [
-            {"name": row.name, "sha256": row.sha256, "licence": row.licence} for row in rows
+            {"name": row.name, "sha256": weights.known_digest(row.name), "licence": row.licence}
+            for row in rows
         ],
     }
 

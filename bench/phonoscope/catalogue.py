@@ -18,6 +18,7 @@ Rows = tuple[tuple[str, ...], list[list[str]]]
 
 EXTRAS = {
     "torch": ("torch",),
+    "asr": ("transformers",),
     "nemo": ("nemo",),
     "speaker": ("speechbrain", "pyannote", "resemblyzer"),
     "face": ("mediapipe",),
@@ -137,7 +138,9 @@ def _metric_details(item: Metric) -> Iterator[str]:
         yield f"{role:11} text of the sample"
     for name in item.weights:
         row = weights.WEIGHTS.get(name)
-        yield f"weights     {name} (sha256 {row.sha256[:16]}…, {row.licence})"
+        digest = weights.known_digest(name)
+        told = f"sha256 {digest[:16]}…" if digest else "not here"
+        yield f"weights     {name} ({told}, {row.licence})"
     missing = lacks(item)
     yield f"here        {'ready' if missing is None else missing.error}"
 

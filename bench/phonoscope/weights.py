@@ -3,13 +3,18 @@
 A file is looked for in the folder `PHONOSCOPE_WEIGHTS`, then inside an installed package that
 carries it, then in the cache (`PHONOSCOPE_CACHE`, or `~/.cache/phonoscope`). Nothing is downloaded
 during a run: `phonoscope weights fetch NAME` does that.
+
+Where upstream publishes no hash, a copy is pinned at its first use: its hashes are noted beside it,
+in ``<file>.sha256`` (`sha256sum -c` reads it), and a copy that changes later is refused.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +32,7 @@ ACCEPTED_FILE = "accepted-licences.txt"
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """One file of weights.
+    """One file of weights, or one folder of files that belong together.
 
     Attributes
     ----------
@@ -38,15 +43,20 @@ class Weight:
     bytes : int
         Size; 0 where upstream publishes none.
     sha256 : str
-        Hex digest; empty where upstream publishes none: then the user's own copy is hashed.
+        Hex digest; empty where upstream publishes none: then the user's own copy is hashed, and
+        pinned at its first use. Of a folder: the digest of the hashes and names of `files`.
     licence : str
         In words, shown beside every number that the file made.
     origin : str
-        Where upstream keeps it: the address of the file itself, or in words where to get it.
+        Where upstream keeps it: the address of the file itself, or in words where to get it. Of a
+        folder: the address that stands before ``/`` and a file's name.
     noncommercial : bool
         Used only after `accept`.
     package : str or None
         ``package/resource`` of an installed package that carries the same bytes.
+    files : tuple of str
+        What must lie in the folder, where `file` is one; ``a|b`` is the first of them that is
+        there. Other files in it are not looked at and not part of the digest.
     """
 
     name: str
@@ -57,6 +67,7 @@ class Weight:
     origin: str
     noncommercial: bool = False
     package: str | None = None
+    files: tuple[str, ...] = ()
 
     @property
     def family(self) -> str:
@@ -134,7 +145,7 @@ def cache_folder() -> Path:
 
 
 def locate(name: str) -> Path:
-    """Return the path of a weights file whose hash is the pinned one.
+    """Return the path of weights whose hash is the pinned one: a file, or a folder.
 
     Raises
     ------
@@ -167,7 +178,14 @@ def digest(name: str) -> str:
         See `locate`; the second only for a file without a pinned hash.
     """
     weight = WEIGHTS.get(name)
-    return weight.sha256 or _hash(locate(name))
+    return weight.sha256 or _digest(weight, locate(name))
+
+
+def known_digest(name: str) -> str:
+    """Return `digest`, or an empty text where nobody pinned a hash and no copy is here."""
+    with contextlib.suppress(WeightsMissing, WeightsMismatch, LicenceNotAccepted):
+        return digest(name)
+    return ""
 
 
 def _candidates(weight: Weight) -> Iterator[Path]:
@@ -191,16 +209,38 @@ def _cached(weight: Weight) -> Path:
 
 
 def _find(weight: Weight) -> Path | None:
-    return next((path for path in _candidates(weight) if path.is_file()), None)
+    return next((path for path in _candidates(weight) if not _absent(weight, path)), None)
+
+
+def _held(weight: Weight, path: Path) -> dict[str, Path]:
+    """Return what holds the weights: for each name in the table the file that stands for it."""
+    if not weight.files:
+        return {weight.file: path} if path.is_file() else {}
+    choices = {names: [path / name for name in names.split("|")] for names in weight.files}
+    found = {names: [file for file in files if file.is_file()] for names, files in choices.items()}
+    return {names: files[0] for names, files in found.items() if files}
+
+
+def _absent(weight: Weight, path: Path) -> list[str]:
+    held = _held(weight, path)
+    return [name for name in weight.files or (weight.file,) if name not in held]
 
 
 def _missing(weight: Weight) -> str:
-    looked = ", ".join(str(path) for path in _candidates(weight))
+    looked = ", ".join(_looked(weight, path) for path in _candidates(weight))
+    what, them = ("the files", "them") if weight.files else ("the file", "it")
+    holding = f", a folder with {', '.join(weight.files)}" if weight.files else ""
     return (
         f"weights {weight.name!r} are not on this machine (looked for {looked}); run "
-        f"`phonoscope weights fetch {weight.name}`, or get the file from {weight.origin} and "
-        f"put it into the folder that PHONOSCOPE_WEIGHTS names, as {weight.file}"
+        f"`phonoscope weights fetch {weight.name}`, or get {what} from {weight.origin} and "
+        f"put {them} into the folder that PHONOSCOPE_WEIGHTS names, as {weight.file}{holding}"
     )
+
+
+def _looked(weight: Weight, path: Path) -> str:
+    """Return a place that was looked at; of a folder that is there, also what it lacks."""
+    lacks = path.is_dir() and weight.files
+    return f"{path}, which lacks {', '.join(_absent(weight, path))}" if lacks else str(path)
 
 
 _hashes: dict[tuple[str, int, int], str] = {}
@@ -218,8 +258,20 @@ def _hash(path: Path) -> str:
     return _hashes[key]
 
 
+def _digest(weight: Weight, path: Path) -> str:
+    """Return the file's hash; of a folder, that of what `sha256sum` inside it would print."""
+    if not weight.files:
+        return _hash(path)
+    held = sorted(_held(weight, path).values())
+    listing = "".join(f"{_hash(file)}  {file.relative_to(path)}\n" for file in held)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
 def _check(weight: Weight, path: Path) -> None:
-    found = _hash(path) if weight.sha256 else ""
+    if not weight.sha256:
+        _check_note(weight, path)
+        return
+    found = _digest(weight, path)
     if found != weight.sha256:
         raise WeightsMismatch(
             f"weights {weight.name!r}: {path} has sha256 {found}, but {weight.sha256} is pinned; "
@@ -227,10 +279,36 @@ def _check(weight: Weight, path: Path) -> None:
         )
 
 
-def fetch(name: str, progress: Progress | None = None) -> Path:
-    """Download a weights file into the cache, unless a good copy is here already.
+def _check_note(weight: Weight, path: Path) -> None:
+    """Hold a copy to the hashes that it had when it was first used, or note them now."""
+    note = path.with_name(f"{path.name}.sha256")
+    hashes = {file: _hash(file) for file in sorted(_held(weight, path).values())}
+    if not note.is_file():
+        _write_note(note, hashes)
+        return
+    pinned = re.findall(r"\b[0-9a-f]{64}\b", note.read_text(encoding="utf-8").lower())
+    changed = {file: found for file, found in hashes.items() if found not in pinned}
+    if changed:
+        told = ", ".join(f"{file} has sha256 {found}" for file, found in changed.items())
+        raise WeightsMismatch(
+            f"weights {weight.name!r}: {told}, but {note} pinned {', '.join(pinned)} "
+            f"at the first use; put the old copy back, or delete {note} if the new one is meant"
+        )
 
-    The download goes to a temporary name, its hash is checked, then it is renamed.
+
+def _write_note(note: Path, hashes: dict[Path, str]) -> None:
+    """Write the note; a folder that cannot be written to leaves its copies unpinned."""
+    text = "".join(f"{found}  {file.relative_to(note.parent)}\n" for file, found in hashes.items())
+    temporary = note.with_name(f".{note.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(note)
+
+
+def fetch(name: str, progress: Progress | None = None) -> Path:
+    """Download weights into the cache, unless a good copy is here already.
+
+    A download goes to a temporary name, its hash is checked, then it is renamed.
 
     Parameters
     ----------
@@ -256,32 +334,49 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
         return present
     if not weight.origin.startswith(("https://", "http://")):
         raise WeightsMissing(f"{name!r} cannot be fetched by a command. {_missing(weight)}")
-    return _download(weight, progress)
+    target = _cached(weight)
+    if not weight.files:
+        _download(weight, weight.origin, target, progress)
+    for names in weight.files:
+        _download_first(weight, names.split("|"), progress)
+    _check(weight, target)
+    return target
 
 
-def _download(weight: Weight, progress: Progress | None) -> Path:
+def _download_first(weight: Weight, names: list[str], progress: Progress | None) -> None:
+    """Download the first of these files of a folder that upstream has."""
+    target = _cached(weight)
+    if any((target / name).is_file() for name in names):
+        return
+    for name in names[:-1]:
+        with contextlib.suppress(WeightsMissing):
+            _download(weight, f"{weight.origin}/{name}", target / name, progress)
+            return
+    _download(weight, f"{weight.origin}/{names[-1]}", target / names[-1], progress)
+
+
+def _download(weight: Weight, address: str, target: Path, progress: Progress | None) -> None:
     import pooch
 
     pooch.get_logger().setLevel("ERROR")
-    target = _cached(weight)
     bar: Any = _Bar(progress) if progress else False
+    pinned = weight.sha256 and not weight.files
     try:
         pooch.retrieve(
-            weight.origin,
-            known_hash=f"sha256:{weight.sha256}" if weight.sha256 else None,
+            address,
+            known_hash=f"sha256:{weight.sha256}" if pinned else None,
             fname=target.name,
             path=target.parent,
             downloader=pooch.HTTPDownloader(progressbar=bar, timeout=60),
         )
     except ValueError as error:
-        raise WeightsMismatch(f"weights {weight.name!r} from {weight.origin}: {error}") from error
+        raise WeightsMismatch(f"weights {weight.name!r} from {address}: {error}") from error
     except OSError as error:
         raise WeightsMissing(
-            f"weights {weight.name!r} could not be fetched from {weight.origin} ({error}); "
+            f"weights {weight.name!r} could not be fetched from {address} ({error}); "
             f"try again, or get the file by other means and put it at {target}"
         ) from error
     target.chmod(0o644)
-    return target
 
 
 class _Bar:
