@@ -2,12 +2,14 @@
 
 The floor is the C core of PESQ, pystoi and the DNSMOS networks alone, on decoded sounds in memory,
 over two warm processes. The pairs are made of the LRS3 demo clips: 35, and the same at another
-level. VERSA's scorer took 50 to 62 s on 70 such pairs on two quiet cores (measured elsewhere).
+level. VERSA's scorer runs on the same pairs where VERSA_CHECKOUT names a checkout of
+wavlab-speech/versa and VERSA_PYTHON the interpreter of an environment with its packages.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
@@ -92,10 +94,44 @@ def floor(folder: Path) -> float:
         return time.perf_counter() - start
 
 
+VERSA = """
+- name: pesq
+- name: stoi
+- name: signal_metric
+- name: pseudo_mos
+  predictor_types: ["dnsmos"]
+  predictor_args: {dnsmos: {fs: 16000}}
+"""
+
+
+def versa(folder: Path, checkout: str, python: str) -> float:
+    """Return the wall time of VERSA's scorer in a fresh process, its compiled code cached."""
+    (folder / "versa.yaml").write_text(VERSA)
+    for role in ("generated", "reference"):
+        files = sorted((folder / role).glob("*/*.wav"))
+        lines = [f"{file.parent.name}-{file.stem} {file}\n" for file in files]
+        (folder / f"{role}.scp").write_text("".join(lines))
+    command = [python, "versa/bin/scorer.py", "--io", "soundfile"]
+    for option, value in {
+        "score_config": "versa.yaml",
+        "pred": "generated.scp",
+        "gt": "reference.scp",
+        "output_file": "versa.jsonl",
+    }.items():
+        command += [f"--{option}", str(folder / value)]
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        subprocess.run(
+            command, check=True, cwd=checkout, env={**free, "PYTHONPATH": "."}, capture_output=True
+        )
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
 def main() -> None:
     """Print the ratios."""
-    import os
-
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     data = os.environ.get("PHONOSCOPE_TEST_DATA") or Path(__file__).parents[3] / "shared/data"
@@ -109,9 +145,12 @@ def main() -> None:
         cold = seconds(folder)
         least = floor(folder)
         again = seconds(folder)
+        checkout, python = (os.environ.get(f"VERSA_{name}") for name in ("CHECKOUT", "PYTHON"))
+        other = versa(folder, checkout, python) if checkout and python else None
     print(f"cold {cold:.1f} s, floor {least:.1f} s: ratio {cold / least:.2f}")
     print(f"cached {again:.2f} s: {100 * again / cold:.1f} % of the cold run")
-    print(f"VERSA on two quiet cores, elsewhere: 50 to 62 s, a fifth is {50 / 5:.0f} to 12 s")
+    if other:
+        print(f"VERSA's scorer {other:.1f} s: ours takes {cold / other:.2f} of it")
 
 
 if __name__ == "__main__":
