@@ -19,16 +19,34 @@ from phonoscope.types import Clip, Condition, Sample, Window
 FRESH_NS = 50_000_000  # a folder this young may change again within one tick of its mtime
 NEIGHBOURS = 50
 _SUFFIXES = ".wav, .flac, .mp3, .mp4, .mkv, ..."
+_OF_SAMPLES = ("id", "group", "stem")
 
 
-@system(materialise=False)
+def _absent_run(
+    *,
+    folder: str,
+    pattern: str | list[str] = "{id}",
+    seed: int = 0,
+    condition: Condition | None = None,
+    **_: object,
+) -> str:
+    """Return why there are no outputs of a run, or '': the folder that its files would lie in."""
+    root = Path(folder).expanduser().absolute()
+    places = [root, *(root / _place(item, seed, condition) for item in _patterns(pattern))]
+    if _is_dir(root) and any(map(_is_dir, places[1:])):
+        return ""
+    first = next(place for place in places if not _is_dir(place))
+    return f"{first}: no such folder"
+
+
+@system(materialise=False, absent=_absent_run)
 def imported(
     sample: Sample,
     out: Path,
     *,
     seed: int,
     folder: str,
-    pattern: str = "{id}",
+    pattern: str | list[str] = "{id}",
     window: Sequence[float] | None = None,
     condition: Condition | None = None,
 ) -> Clip:
@@ -44,11 +62,12 @@ def imported(
         Fills ``{seed}``; otherwise not used.
     folder : str
         Where the files lie. A path that leads out of it is refused.
-    pattern : str
+    pattern : str or list of str
         Path below `folder`; ``{id}``, ``{group}``, ``{seed}``, ``{stem}`` (the last part of the
         id, without a media suffix) and the axes of the condition are filled in, such as
         ``{snr_db}/{id}``. Without a media suffix any known one fits: exactly one file has to be
-        there.
+        there. Of several patterns the first counts whose folder is there, such as
+        ``[{snr_db}/{id}, {id}]`` for a system that may or may not hear the noise.
     window : pair of float, optional
         Start and stop in seconds of the part that counts.
     condition : Condition, optional
@@ -63,7 +82,8 @@ def imported(
     """
     part = _window(window)
     root = Path(folder).expanduser().absolute()
-    target = root / _filled(pattern, sample, seed, condition)
+    chosen = _chosen(_patterns(pattern), root, seed, condition)
+    target = root / _filled(chosen, _names(sample), seed, condition)
     if not Path(os.path.normpath(target)).is_relative_to(os.path.normpath(root)):
         raise MissingClip(
             f"sample {sample.id!r}: {target} lies outside {root}; "
@@ -72,11 +92,41 @@ def imported(
     return Clip(str(_found(sample.id, target, root)), window=part)
 
 
-def _filled(pattern: str, sample: Sample, seed: int, condition: Condition | None) -> str:
+def _patterns(pattern: str | Sequence[str]) -> tuple[str, ...]:
+    found = (pattern,) if isinstance(pattern, str) else tuple(pattern)
+    if not found:
+        raise SpecError("imported: pattern is empty; give one, such as {id}")
+    return found
+
+
+def _chosen(patterns: Sequence[str], root: Path, seed: int, condition: Condition | None) -> str:
+    """Return the first pattern whose folder is there, else the first."""
+    there = (
+        p for p in patterns if len(patterns) > 1 and _is_dir(root / _place(p, seed, condition))
+    )
+    return next(there, patterns[0])
+
+
+def _place(pattern: str, seed: int, condition: Condition | None) -> str:
+    """Return the folder below the root that a pattern names for all samples of a run."""
+    filled = _filled(pattern, {}, seed, condition)
+    places = [filled.find(f"{{{name}}}") for name in _OF_SAMPLES]
+    return filled[: min((at for at in places if at >= 0), default=len(filled))].rpartition("/")[0]
+
+
+def _is_dir(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - a value of an axis may be no name
+
+
+def _names(sample: Sample) -> dict[str, str]:
     last = PurePosixPath(sample.id)
     stem = last.stem if last.suffix.lower() in MEDIA_SUFFIXES else last.name
+    return {"id": sample.id, "group": sample.group, "stem": stem}
+
+
+def _filled(pattern: str, names: Mapping[str, str], seed: int, condition: Condition | None) -> str:
     values = {axis: str(value) for axis, value in (condition.axes if condition else ())}
-    values |= {"id": sample.id, "group": sample.group, "seed": str(seed), "stem": stem}
+    values |= {"seed": str(seed), **names}
     # One pass, so that an id that looks like a placeholder stays what it is.
     return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), pattern)
 

@@ -180,7 +180,7 @@ def test_a_value_that_is_not_allowed_is_named(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"metrics": ["si_sdrr"]}, ["no metric 'si_sdrr'; did you mean si_sdr?"]),
+        ({"metrics": ["si_sdrr"]}, ["no metric 'si_sdrr'; did you mean si_sdr"]),
         ({"systems": ["nosy"]}, ["no system 'nosy'; did you mean noisy?"]),
         ({"datasets": [{"name": "d", "kind": "foldr"}]}, ["no dataset 'foldr'", "mean folder?"]),
         ({"metrics": ["zzzzzz"]}, ["`phonoscope list metrics`"]),
@@ -300,6 +300,148 @@ class TestVariables:
     def test_relative_paths_start_at_the_protocol(self, written: Written, tmp_path: Path) -> None:
         found = protocol.load(written(**imported(folder="./out")))
         assert found.entries[0].params == {"folder": str(tmp_path / "out")}
+
+    @pytest.mark.parametrize("said", [True, False])
+    def test_may_be_a_switch(
+        self, written: Written, monkeypatch: pytest.MonkeyPatch, said: bool
+    ) -> None:
+        seen: list[Any] = []
+
+        def read(name: str, *, partial: bool) -> Dataset:
+            seen.append(partial)
+            return Dataset(name, (Sample("x", "g"),), "r")
+
+        plugins.discover()
+        reader = plugins.Reader("odd", read, ("partial",))
+        monkeypatch.setitem(plugins.DATASETS._items, "odd", (reader, __file__))
+        monkeypatch.setenv("MY_PART", str(said).lower())
+        spec = {"name": "odd", "options": {"partial": "${MY_PART:-false}"}}
+        assert protocol.load(written(datasets=[spec]))
+        assert seen == [said]
+        monkeypatch.setenv("MY_PART", "perhaps")
+        told = message(written(datasets=[spec]))
+        assert "datasets.odd.options.partial: " in told and "'perhaps'" in told
+
+
+def outputs(root: Path, *names: str) -> str:
+    """Write sound files of these names; return their folder."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        media.write_wav(root / name, Audio(np.full(8000, 0.1, np.float32), 16_000))
+    return str(root)
+
+
+class TestOptional:
+    """Systems whose outputs may or may not be there."""
+
+    @staticmethod
+    def rows(found: protocol.Protocol) -> list[tuple[str, str]]:
+        return [(run.entry.name, str(run.condition)) for run in found.runs()]
+
+    def test_one_without_files_is_left_out_and_named(self, written: Written) -> None:
+        spec = imported(folder="./nowhere")
+        spec["systems"][0]["optional"] = True
+        found = protocol.load(written(**spec, references=["reference"]))
+        assert self.rows(found) == [("reference", "-")]
+        (told,) = found.absences()
+        assert told.startswith("mine is not run: ") and told.endswith("nowhere: no such folder")
+
+    def test_a_variable_that_is_not_set_leaves_it_out(
+        self, written: Written, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("MY_CLIPS", raising=False)
+        spec = imported(folder="${MY_CLIPS}/out")
+        spec["systems"][0]["optional"] = True
+        spec["systems"].append({"name": "*", "plugin": "imported"})
+        spec["systems"][1]["params"] = {"folder": "${MY_CLIPS}/*"}
+        found = protocol.load(written(**spec, references=["reference"]))
+        assert self.rows(found) == [("reference", "-")]
+        (told,) = found.absences()
+        assert "mine is not run: " in told and "MY_CLIPS is not set" in told
+
+    def test_points_without_a_folder_are_left_out(self, written: Written, tmp_path: Path) -> None:
+        folder = outputs(tmp_path / "mine", "5/a.wav", "0/a.wav")
+        spec = imported(folder=folder, pattern="{snr_db}/{id}")
+        spec["systems"][0]["optional"] = True
+        found = protocol.load(written(**spec, conditions={"snr_db": [5, 0, -5]}))
+        assert self.rows(found) == [("mine", "snr_db=5"), ("mine", "snr_db=0")]
+        assert list(found.absences()) == [
+            f"mine is not run under snr_db=-5: {folder}/-5: no such folder"
+        ]
+
+    def test_a_file_that_lacks_in_a_folder_that_is_there_is_a_failure(
+        self, written: Written, tmp_path: Path
+    ) -> None:
+        spec = imported(folder=outputs(tmp_path / "mine", "a.wav", "c.wav"))
+        spec["systems"][0]["optional"] = True
+        (row,) = runner.run(written(**spec), tmp_path / "store", engine="serial").rows
+        assert [name for name, _, _ in row.generation_failures] == ["b"]
+        assert row.cells["si_sdr"].estimate.n_failed == 1
+
+    @pytest.mark.parametrize(
+        ("files", "place"),
+        [(["-5/a.wav", "a.wav"], "-5/a.wav"), (["a.wav"], "a.wav")],
+        ids=["the first", "the second"],
+    )
+    def test_of_several_patterns_the_first_whose_folder_is_there(
+        self, written: Written, tmp_path: Path, files: list[str], place: str
+    ) -> None:
+        folder = outputs(tmp_path / "mine", *files)
+        spec = imported(folder=folder, pattern=["{snr_db}/{id}", "{id}"])
+        (run,) = protocol.load(written(**spec, conditions={"snr_db": -5}, limit=1)).runs()
+        (sample,) = run.samples()
+        clip = run.entry.system(
+            sample, tmp_path, seed=0, condition=run.condition, **run.entry.params
+        )
+        assert clip.path == f"{folder}/{place}"
+
+    def test_a_star_is_every_folder_that_no_other_entry_names(
+        self, written: Written, tmp_path: Path
+    ) -> None:
+        root = tmp_path / "systems"
+        for name in ("known", "ours", "theirs", ".hidden"):
+            outputs(root / name, "lrs3/a.wav")
+        outputs(root / "elsewhere", "grid/a.wav")
+        outputs(root, "stray.wav")
+        star = {"name": "*", "plugin": "imported", "params": {"folder": f"{root}/*/lrs3"}}
+        known = {"name": "The known one", "plugin": "imported"}
+        known["params"] = {"folder": f"{root}/known/lrs3"}
+        found = protocol.load(written(systems=[known, star]))
+        assert [name for name, _ in self.rows(found)] == ["The known one", "ours", "theirs"]
+        assert found.entries[1].params == {"folder": f"{root}/ours/lrs3"}
+
+    @pytest.mark.parametrize(
+        ("systems", "words"),
+        [
+            ([{"name": "noisy", "optional": True}], ["systems.noisy.optional", "never left out"]),
+            ([{"name": "noisy", "optional": "yes"}], ["optional", "valid boolean"]),
+            (
+                [{"name": "*", "plugin": "imported", "params": {"folder": "x"}}],
+                ["systems.*.params: give one folder with one *"],
+            ),
+            (
+                [{"name": "*", "plugin": "imported", "params": {"folder": "x*/y"}}],
+                ["in the place of a whole name"],
+            ),
+        ],
+    )
+    def test_wrong_ones_are_named(self, written: Written, systems: Any, words: list[str]) -> None:
+        told = message(written(systems=systems))
+        assert all(word in told for word in words), told
+
+    def test_a_board_of_which_nothing_is_there_still_stands(
+        self, written: Written, tmp_path: Path
+    ) -> None:
+        spec = imported(folder="./nowhere")
+        spec["systems"][0]["optional"] = True
+        path = written(**spec)
+        (path.parent / "published.csv").write_text(
+            "system,metric,value,source\nmine,si_sdr,3.5,a paper\n", "utf-8"
+        )
+        board = runner.run(path, tmp_path / "store", engine="serial")
+        assert not board.rows
+        page = (tmp_path / "store" / "board" / "leaderboard.md").read_text("utf-8")
+        assert "mine is not run" in page and "3.5" in page
 
 
 class TestDatasets:

@@ -191,6 +191,7 @@ def provenance(protocol: Protocol) -> dict[str, Any]:
 
 
 def _notes(planner: Planner) -> Iterator[str]:
+    yield from planner.protocol.absences()
     for event in planner.store.set_aside:
         name = "/".join(event.path.rsplit("/", 2)[-2:])
         yield f"A part of the store was set aside: {name}: {event.reason}"

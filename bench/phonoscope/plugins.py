@@ -199,6 +199,9 @@ class System:
         Whether the outcome is kept in the store. False for systems that only name files.
     encoders, trained_on : tuple of str
         For the leakage and zero-shot marks.
+    absent : callable, optional
+        ``(*, seed, condition, **params) -> str``: why a run has no outputs at all, '' where it has
+        some. A protocol may then say that the system is optional.
     """
 
     name: str
@@ -210,6 +213,7 @@ class System:
     encoders: tuple[str, ...] = ()
     trained_on: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
+    absent: Callable[..., str] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Generate one sample."""
@@ -236,6 +240,7 @@ def system(
     encoders: Sequence[str] = (),
     trained_on: Sequence[str] = (),
     requires: Sequence[str] = (),
+    absent: Callable[..., str] | None = None,
 ) -> Callable[[Callable[..., Any]], System]:
     """Make a system of a function ``(sample, out, *, seed, **params) -> Path | Clip``.
 
@@ -253,6 +258,7 @@ def system(
             encoders=tuple(encoders),
             trained_on=tuple(trained_on),
             requires=tuple(requires),
+            absent=absent,
         )
         SYSTEMS.add(item.name, item, origin_of(function))
         return item

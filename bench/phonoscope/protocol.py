@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -41,6 +41,8 @@ Kind = Literal["system", "reference", "control"]
 Name = Annotated[str, Field(min_length=1)]
 Whole = Annotated[int, Field(strict=True)]
 AXES = ("snr_db", "noise")
+EACH = "*"
+SWITCH = {"true": True, "false": False}
 GIVEN = ("seed", "dataset", "condition")
 LONGEST_NAME = 200
 SHOWN = 80
@@ -62,11 +64,16 @@ class DatasetSpec(_Strict):
 
 
 class SystemSpec(_Strict):
-    """One entry of `systems`: a plugin under a name of its own, with parameters."""
+    """One entry of `systems`: a plugin under a name of its own, with parameters.
+
+    An `optional` one is left out where its files are not there, and the board says so. The name
+    ``*`` stands for every folder that the ``*`` in its parameters matches and no other entry names.
+    """
 
     name: Name
     plugin: str = ""
     params: dict[str, Any] = Field(default_factory=dict)
+    optional: Annotated[bool, Field(strict=True)] = False
     encoders: tuple[str, ...] = ()
     trained_on: tuple[str, ...] = ()
 
@@ -189,6 +196,8 @@ class Entry:
     kind: Kind
     encoders: tuple[str, ...]
     trained_on: tuple[str, ...]
+    optional: bool = False
+    unset: str = ""
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -282,6 +291,7 @@ class Protocol:
     path: Path | None = None
     files: tuple[Path, ...] = field(default=())
     enrollment: Enrollment = field(default_factory=Enrollment)
+    left_out: Mapping[tuple[str, Condition, int], str] = field(default_factory=dict)
 
     def runs(self) -> Iterator[RunSpec]:
         """Yield every run, in the order of the board's rows."""
@@ -289,7 +299,20 @@ class Protocol:
         for dataset, condition, entry, seed in itertools.product(
             self.datasets, points, self.entries, self.spec.seeds
         ):
-            yield RunSpec(entry, dataset, condition, seed, self.spec.mixing, self.enrollment)
+            if (entry.name, condition, seed) not in self.left_out:
+                mixing, stated = self.spec.mixing, self.enrollment
+                yield RunSpec(entry, dataset, condition, seed, mixing, stated)
+
+    def absences(self) -> Iterator[str]:
+        """Yield, for people, which optional systems are left out and why."""
+        count = len(conditions(self.spec.conditions)) * len(self.spec.seeds)
+        for name in dict.fromkeys(name for name, _, _ in self.left_out):
+            reasons = {key: reason for key, reason in self.left_out.items() if key[0] == name}
+            if len(reasons) == count:
+                yield f"{name} is not run: {next(iter(reasons.values()))}"
+                continue
+            for (_, condition, _), reason in reasons.items():
+                yield f"{name} is not run under {condition}: {reason}"
 
     @property
     def window(self) -> Window | None:
@@ -479,7 +502,8 @@ def resolve(spec: ProtocolSpec, path: Path | None) -> Protocol:
     for dataset in datasets:
         _check_noise(spec, dataset)
         _check_enrolled(spec, stated, dataset)
-    return Protocol(spec, metrics, entries, datasets, path, enrollment=stated)
+    left_out = _left_out(spec, entries)
+    return Protocol(spec, metrics, entries, datasets, path, enrollment=stated, left_out=left_out)
 
 
 def _enrollment(spec: ProtocolSpec, root: Path) -> Enrollment:
@@ -528,19 +552,72 @@ def _entries(spec: ProtocolSpec, root: Path) -> Iterator[Entry]:
         ("system", spec.systems),
         ("control", spec.controls),
     )
+    named = [item for _, items in kinds for item in items if item.name != EACH]
+    taken = {os.path.normpath(text) for item in named for text in _texts(item, root)}
     for kind, items in kinds:
         for item in items:
-            system = plugins.SYSTEMS.get(item.plugin or item.name)
-            params = expand(item.params, root, f"systems.{item.name}.params")
-            _check_params(system, params, item.name, tuple(spec.conditions))
-            yield Entry(
-                item.name,
-                system,
-                params,
-                kind,
-                item.encoders or system.encoders,
-                item.trained_on or system.trained_on,
-            )
+            for one in (item,) if item.name != EACH else _each(item, root, taken):
+                yield _entry(one, kind, spec, root)
+
+
+def _entry(item: SystemSpec, kind: Kind, spec: ProtocolSpec, root: Path) -> Entry:
+    system = plugins.SYSTEMS.get(item.plugin or item.name)
+    if item.optional and system.absent is None:
+        raise SpecError(
+            f"systems.{item.name}.optional: {system.name} needs no files, so it is never left out"
+        )
+    params, unset = _expanded(item, root)
+    if not unset:
+        _check_params(system, params, item.name, tuple(spec.conditions))
+    encoders, trained_on = item.encoders or system.encoders, item.trained_on or system.trained_on
+    return Entry(item.name, system, params, kind, encoders, trained_on, item.optional, unset)
+
+
+def _expanded(item: SystemSpec, root: Path) -> tuple[dict[str, Any], str]:
+    """Return the parameters, and which variable of an optional system is not set."""
+    try:
+        return expand(item.params, root, f"systems.{item.name}.params"), ""
+    except SpecError as error:
+        if not item.optional:
+            raise
+        return dict(item.params), str(error)
+
+
+def _texts(item: SystemSpec, root: Path) -> Iterator[str]:
+    params, _ = _expanded(item, root)
+    return (value for value in params.values() if isinstance(value, str))
+
+
+def _each(item: SystemSpec, root: Path, taken: set[str]) -> Iterator[SystemSpec]:
+    """Yield an entry for every folder that the ``*`` of the parameters stands for."""
+    params, unset = _expanded(item.model_copy(update={"optional": True}), root)
+    starred = [key for key, value in params.items() if isinstance(value, str) and "*" in value]
+    if len(starred) != 1 or Path(params[starred[0]]).parts.count("*") != 1:
+        raise SpecError(
+            "systems.*.params: give one folder with one * in the place of a whole name, such as "
+            "folder: outputs/*"
+        )
+    before, after = params[starred[0]].split("*")
+    above = Path(before).expanduser()
+    for folder in sorted(above.glob("[!.]*")) if not unset else ():
+        name, place = folder.name, f"{before}{folder.name}{after}"
+        if os.path.normpath(place) not in taken and Path(place).expanduser().is_dir():
+            changes = {"name": name, "params": {**params, starred[0]: place}, "optional": True}
+            yield item.model_copy(update=changes)
+
+
+def _left_out(
+    spec: ProtocolSpec, entries: Iterable[Entry]
+) -> dict[tuple[str, Condition, int], str]:
+    """Return why runs of optional systems are left out."""
+    found = {}
+    for entry in entries:
+        for condition, seed in itertools.product(conditions(spec.conditions), spec.seeds):
+            if entry.optional and entry.system.absent is not None:
+                given = {**entry.params, "seed": seed, "condition": condition}
+                reason = entry.unset or entry.system.absent(**given)
+                found[entry.name, condition, seed] = reason
+    return {key: reason for key, reason in found.items() if reason}
 
 
 def _check_params(
@@ -628,6 +705,8 @@ def _check_axes(
 def expand(options: Mapping[str, Any], root: Path, where: str) -> dict[str, Any]:
     """Fill ``${VARIABLE}`` and ``${VARIABLE:-default}``; ``./`` and ``../`` start at the protocol.
 
+    A value that is a variable and nothing else, and says true or false, is a switch.
+
     Raises
     ------
     SpecError
@@ -657,6 +736,8 @@ def _expand_value(value: Any, root: Path, where: str) -> Any:
         return found
 
     filled = VARIABLE.sub(fill, value)
+    if filled in SWITCH and VARIABLE.fullmatch(value):
+        return SWITCH[filled]
     return str((root / filled).resolve()) if filled.startswith(("./", "../")) else filled
 
 
