@@ -23,6 +23,7 @@ _OF_SAMPLES = ("id", "group", "stem")
 
 
 def _absent_run(
+    samples: Sequence[Sample],
     *,
     folder: str,
     pattern: str | list[str] = "{id}",
@@ -30,13 +31,22 @@ def _absent_run(
     condition: Condition | None = None,
     **_: object,
 ) -> str:
-    """Return why there are no outputs of a run, or '': the folder that its files would lie in."""
+    """Return why there is no clip of any sample, or ''."""
     root = Path(folder).expanduser().absolute()
-    places = [root, *(root / _place(item, seed, condition) for item in _patterns(pattern))]
-    if _is_dir(root) and any(map(_is_dir, places[1:])):
+    patterns = _patterns(pattern)
+    chosen = _chosen(patterns, root, seed, condition)
+    names = (_filled(chosen, _names(sample), seed, condition) for sample in samples)
+    if _is_dir(root) and any(map(_there, (root / name for name in names))):
         return ""
-    first = next(place for place in places if not _is_dir(place))
-    return f"{first}: no such folder"
+    places = ", ".join(str(root / _place(item, seed, condition)) for item in patterns)
+    return f"no clip in {places if _is_dir(root) else root}"
+
+
+def _there(target: Path) -> bool:
+    # Not Path.is_file: an id may be too long for a file name, or hold a NUL.
+    if _named(target) and os.path.isfile(target):  # noqa: PTH113
+        return True
+    return target.name in _listing(target.parent)
 
 
 @system(materialise=False, absent=_absent_run)

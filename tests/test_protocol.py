@@ -301,6 +301,15 @@ class TestVariables:
         found = protocol.load(written(**imported(folder="./out")))
         assert found.entries[0].params == {"folder": str(tmp_path / "out")}
 
+    def test_that_are_empty_are_as_if_not_given(
+        self, written: Written, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("MY_PATTERN", raising=False)
+        found = protocol.load(written(**imported(folder="out", pattern="${MY_PATTERN:-}")))
+        assert found.entries[0].params == {"folder": "out"}
+        told = message(written(**imported(folder="${MY_PATTERN:-}")))
+        assert "systems.mine.params.folder: is missing" in told
+
     @pytest.mark.parametrize("said", [True, False])
     def test_may_be_a_switch(
         self, written: Written, monkeypatch: pytest.MonkeyPatch, said: bool
@@ -344,7 +353,7 @@ class TestOptional:
         found = protocol.load(written(**spec, references=["reference"]))
         assert self.rows(found) == [("reference", "-")]
         (told,) = found.absences()
-        assert told.startswith("mine is not run: ") and told.endswith("nowhere: no such folder")
+        assert told.startswith("mine is not run: no clip in ") and told.endswith("/nowhere")
 
     def test_a_variable_that_is_not_set_leaves_it_out(
         self, written: Written, monkeypatch: pytest.MonkeyPatch
@@ -366,8 +375,19 @@ class TestOptional:
         found = protocol.load(written(**spec, conditions={"snr_db": [5, 0, -5]}))
         assert self.rows(found) == [("mine", "snr_db=5"), ("mine", "snr_db=0")]
         assert list(found.absences()) == [
-            f"mine is not run under snr_db=-5: {folder}/-5: no such folder"
+            f"mine is not run on d under snr_db=-5: no clip in {folder}/-5"
         ]
+
+    def test_a_folder_without_any_clip_of_the_data_set_counts_as_absent(
+        self, written: Written, tmp_path: Path
+    ) -> None:
+        folder = outputs(tmp_path / "mine", "0/a.wav", "z.wav")
+        spec = imported(folder=folder, pattern=["{snr_db}/{id}", "{id}"])
+        spec["systems"][0]["optional"] = True
+        found = protocol.load(written(**spec, conditions={"snr_db": [0, -5]}))
+        assert self.rows(found) == [("mine", "snr_db=0")]
+        (told,) = found.absences()
+        assert told.endswith(f"under snr_db=-5: no clip in {folder}/-5, {folder}")
 
     def test_a_file_that_lacks_in_a_folder_that_is_there_is_a_failure(
         self, written: Written, tmp_path: Path

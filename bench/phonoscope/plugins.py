@@ -200,8 +200,8 @@ class System:
     encoders, trained_on : tuple of str
         For the leakage and zero-shot marks.
     absent : callable, optional
-        ``(*, seed, condition, **params) -> str``: why a run has no outputs at all, '' where it has
-        some. A protocol may then say that the system is optional.
+        ``(samples, *, seed, condition, **params) -> str``: why a run has no outputs at all, ''
+        where it has some. A protocol may then say that the system is optional.
     """
 
     name: str

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import yaml
 from pydantic import (
@@ -280,6 +280,10 @@ class RunSpec:
         return map(self.sample, self.dataset.samples)
 
 
+# Of a run: system, data set, condition and seed.
+Place: TypeAlias = tuple[str, str, Condition, int]
+
+
 @dataclass(frozen=True)
 class Protocol:
     """A checked protocol with its plugins resolved and its data sets read."""
@@ -291,7 +295,7 @@ class Protocol:
     path: Path | None = None
     files: tuple[Path, ...] = field(default=())
     enrollment: Enrollment = field(default_factory=Enrollment)
-    left_out: Mapping[tuple[str, Condition, int], str] = field(default_factory=dict)
+    left_out: Mapping[Place, str] = field(default_factory=dict)
 
     def runs(self) -> Iterator[RunSpec]:
         """Yield every run, in the order of the board's rows."""
@@ -299,20 +303,20 @@ class Protocol:
         for dataset, condition, entry, seed in itertools.product(
             self.datasets, points, self.entries, self.spec.seeds
         ):
-            if (entry.name, condition, seed) not in self.left_out:
+            if (entry.name, dataset.name, condition, seed) not in self.left_out:
                 mixing, stated = self.spec.mixing, self.enrollment
                 yield RunSpec(entry, dataset, condition, seed, mixing, stated)
 
     def absences(self) -> Iterator[str]:
         """Yield, for people, which optional systems are left out and why."""
-        count = len(conditions(self.spec.conditions)) * len(self.spec.seeds)
-        for name in dict.fromkeys(name for name, _, _ in self.left_out):
-            reasons = {key: reason for key, reason in self.left_out.items() if key[0] == name}
-            if len(reasons) == count:
+        points = len(conditions(self.spec.conditions)) * len(self.spec.seeds)
+        for name in dict.fromkeys(name for name, *_ in self.left_out):
+            reasons = {place: why for place, why in self.left_out.items() if place[0] == name}
+            if len(reasons) == points * len(self.datasets):
                 yield f"{name} is not run: {next(iter(reasons.values()))}"
                 continue
-            for (_, condition, _), reason in reasons.items():
-                yield f"{name} is not run under {condition}: {reason}"
+            for (_, dataset, condition, _), why in reasons.items():
+                yield f"{name} is not run on {dataset} under {condition}: {why}"
 
     @property
     def window(self) -> Window | None:
@@ -502,7 +506,7 @@ def resolve(spec: ProtocolSpec, path: Path | None) -> Protocol:
     for dataset in datasets:
         _check_noise(spec, dataset)
         _check_enrolled(spec, stated, dataset)
-    left_out = _left_out(spec, entries)
+    left_out = _left_out(spec, entries, datasets)
     return Protocol(spec, metrics, entries, datasets, path, enrollment=stated, left_out=left_out)
 
 
@@ -607,17 +611,18 @@ def _each(item: SystemSpec, root: Path, taken: set[str]) -> Iterator[SystemSpec]
 
 
 def _left_out(
-    spec: ProtocolSpec, entries: Iterable[Entry]
-) -> dict[tuple[str, Condition, int], str]:
+    spec: ProtocolSpec, entries: Iterable[Entry], datasets: Iterable[Dataset]
+) -> dict[Place, str]:
     """Return why runs of optional systems are left out."""
-    found = {}
-    for entry in entries:
-        for condition, seed in itertools.product(conditions(spec.conditions), spec.seeds):
+    found: dict[Place, str] = {}
+    points = itertools.product(datasets, conditions(spec.conditions), spec.seeds)
+    for dataset, condition, seed in points:
+        for entry in entries:
             if entry.optional and entry.system.absent is not None:
                 given = {**entry.params, "seed": seed, "condition": condition}
-                reason = entry.unset or entry.system.absent(**given)
-                found[entry.name, condition, seed] = reason
-    return {key: reason for key, reason in found.items() if reason}
+                why = entry.unset or entry.system.absent(dataset.samples, **given)
+                found[entry.name, dataset.name, condition, seed] = why
+    return {place: why for place, why in found.items() if why}
 
 
 def _check_params(
@@ -705,14 +710,17 @@ def _check_axes(
 def expand(options: Mapping[str, Any], root: Path, where: str) -> dict[str, Any]:
     """Fill ``${VARIABLE}`` and ``${VARIABLE:-default}``; ``./`` and ``../`` start at the protocol.
 
-    A value that is a variable and nothing else, and says true or false, is a switch.
+    A value that is a variable and nothing else is a switch where it says true or false, and as if
+    not given where it is empty.
 
     Raises
     ------
     SpecError
         If a variable is not set and has no default.
     """
-    return {key: _expand_value(value, root, f"{where}.{key}") for key, value in options.items()}
+    filled = {key: _expand_value(value, root, f"{where}.{key}") for key, value in options.items()}
+    bare = {key for key, value in options.items() if VARIABLE.fullmatch(str(value))}
+    return {key: value for key, value in filled.items() if value != "" or key not in bare}
 
 
 def _expand_value(value: Any, root: Path, where: str) -> Any:
