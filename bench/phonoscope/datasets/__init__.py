@@ -1,16 +1,25 @@
 """Kinds of data sets, a module each, and what they have in common: the revision and the noises.
 
-A kind is a function ``(name, **options) -> Dataset`` under `phonoscope.plugins.dataset`.
+A kind is a function ``(name, **options) -> Dataset`` under `phonoscope.plugins.dataset`. Kinds of
+known corpora say what a whole copy holds: less or other files are an error `dataset_mismatch`
+unless ``partial: true``, which the revision then tells.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from phonoscope import media
-from phonoscope.errors import DatasetError, DecodeError, MissingClip
+from phonoscope import media, plugins
+from phonoscope.errors import (
+    DatasetError,
+    DatasetMismatch,
+    DecodeError,
+    MissingClip,
+    SpecError,
+)
 from phonoscope.types import Clip, Dataset, Sample, fingerprint
 
 _SOUND = ".wav .flac .ogg .oga .opus .mp3 .mp2 .m4a .aac .aif .aiff .aifc .w64 .rf64 .wma .caf"
@@ -19,6 +28,7 @@ SOUND_SUFFIXES = tuple(_SOUND.split())
 FILM_SUFFIXES = tuple(_FILM.split())
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MEDIA_SUFFIXES = frozenset(SOUND_SUFFIXES + FILM_SUFFIXES)
+NoisePlace: TypeAlias = str | Path | Mapping[str, Any]
 
 
 def build(
@@ -54,6 +64,101 @@ def _content(clip: Clip | None) -> str:
         return "unreadable"
 
 
+def listed(
+    name: str,
+    samples: Iterable[Sample],
+    noises: Mapping[str, tuple[Clip, ...]] | None = None,
+    *,
+    variant: str = "",
+    lacking: str = "",
+) -> Dataset:
+    """Return the data set of a large corpus: its revision is a digest of the list of its files.
+
+    Of ids, groups, texts, and the names and sizes of the files, in order; no content is read.
+    Results are kept by content all the same. `variant` tells readings apart that may have files of
+    the same names and sizes; `lacking` says what a partial copy lacks.
+    """
+    samples, noises = tuple(samples), dict(noises or {})
+    parts = [
+        [s.id, s.group, dict(s.meta), _entry(s.reference), _entries(s.inputs)] for s in samples
+    ]
+    mixed = {noise: [_entry(clip) for clip in clips] for noise, clips in noises.items()}
+    note = f"[partial: {lacking}]" if lacking else ""
+    return Dataset(name, samples, fingerprint("listing", variant, parts, mixed) + note, noises)
+
+
+def _entries(clips: Mapping[str, Clip]) -> dict[str, tuple[str, int]]:
+    return {role: _entry(clip) for role, clip in clips.items()}
+
+
+def _entry(clip: Clip | None) -> tuple[str, int]:
+    return (Path(clip.path).name, size_of(Path(clip.path))) if clip else ("", 0)
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, -1 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def require_whole(name: str, problems: Sequence[str], *, layout: str, partial: bool) -> None:
+    """Refuse a copy of a corpus that is not what it should be, unless a part is enough.
+
+    Parameters
+    ----------
+    name : str
+        Of the data set.
+    problems : sequence of str
+        What is wrong, such as ``found 17 of 1321 clips in /data/lrs3/test``.
+    layout : str
+        Where what is expected.
+    partial : bool
+        Whether to go on.
+
+    Raises
+    ------
+    DatasetMismatch
+        Saying all of it at once.
+    """
+    if problems and not partial:
+        raise DatasetMismatch(
+            f"data set {name}: {'; '.join(problems)}. Expected: {layout}. Complete the copy, "
+            "correct the path, or measure what is there by partial: true"
+        )
+
+
+def existing(root: str | Path, name: str) -> Path:
+    """Return the folder of a corpus as an absolute path.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such folder.
+    """
+    found = Path(root).expanduser().absolute()
+    if not found.is_dir():
+        raise DatasetError(f"data set {name}: {found}: no such folder; correct the path")
+    return found
+
+
+def by_stem(root: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """Return the files below a folder by their path without the suffix, sorted.
+
+    Where two files differ in the suffix alone, that of the earlier suffix is taken.
+    """
+    found: dict[str, Path] = {}
+    for file in files_below(root):
+        suffix = file.suffix.lower()
+        stem = file.relative_to(root).with_suffix("").as_posix()
+        if suffix in suffixes and (
+            stem not in found or suffixes.index(suffix) < suffixes.index(found[stem].suffix.lower())
+        ):
+            found[stem] = file
+    return dict(sorted(found.items()))
+
+
 def files_below(root: Path) -> Iterator[Path]:
     """Yield all files below a folder, symbolic links followed once, hidden ones left out."""
     seen: set[str] = set()
@@ -67,17 +172,40 @@ def files_below(root: Path) -> Iterator[Path]:
         yield from (Path(folder, file) for file in sorted(files) if not file.startswith("."))
 
 
-def read_noises(noise: Mapping[str, str | Path] | None, root: Path) -> dict[str, tuple[Clip, ...]]:
-    """Return the noise clips by name: each value is a file, or a folder of sound files.
+def read_noises(noise: Mapping[str, NoisePlace] | None, root: Path) -> dict[str, tuple[Clip, ...]]:
+    """Return the noise clips by name.
 
-    Sorted by path below the folder; relative paths start at `root`.
+    Each value is a file, a folder of sound files (sorted by path below the folder; relative paths
+    start at `root`), or a mapping that names a data set of noises by its kind and options, such as
+    ``{kind: chime3_noise, root: /data/CHiME3}``.
 
     Raises
     ------
     DatasetError
         If a place does not exist, or holds no sound.
+    SpecError
+        If a mapping has no `kind`, or options that the kind does not have.
     """
-    return {str(name): _noise(str(name), root / place) for name, place in (noise or {}).items()}
+    return {str(name): _noises(str(name), place, root) for name, place in (noise or {}).items()}
+
+
+def _noises(name: str, place: NoisePlace, root: Path) -> tuple[Clip, ...]:
+    if not isinstance(place, Mapping):
+        return _noise(name, root / place)
+    options = dict(place)
+    kind = options.pop("kind", None)
+    if not isinstance(kind, str):
+        raise SpecError(f"noise.{name}: says no kind; give a path, or one such as chime3_noise")
+    reader = plugins.DATASETS.get(kind)
+    unknown = sorted(set(options) - set(reader.options))
+    if unknown:
+        known = ", ".join(reader.options)
+        raise SpecError(f"noise.{name}: {kind} has no option {unknown[0]!r}; allowed: {known}")
+    found: Dataset = reader(name, **options)
+    clips = tuple(clip for part in found.noises.values() for clip in part)
+    if not clips:
+        raise SpecError(f"noise.{name}: the data sets of kind {kind} hold no noise")
+    return clips
 
 
 def _noise(name: str, place: Path) -> tuple[Clip, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from phonoscope.datasets import (
     MEDIA_SUFFIXES,
     PICTURE_SUFFIXES,
+    NoisePlace,
     build,
     files_below,
     read_noises,
@@ -120,7 +121,7 @@ def folder(
     transcripts: str | Path | None = None,
     labels: str | Path | None = None,
     prompts: str | Path | None = None,
-    noise: Mapping[str, str | Path] | None = None,
+    noise: Mapping[str, NoisePlace] | None = None,
 ) -> Dataset:
     """Files matched by their relative path without the suffix, or by a pattern.
 
@@ -144,7 +145,7 @@ def folder(
     transcripts, labels, prompts : path, optional
         Text files with a line per sample: id, tab, text.
     noise : mapping of name to path, optional
-        Sound files, or folders of them, for `snr_db` conditions.
+        Sound files, folders of them, or data sets of noises, for `snr_db` conditions.
 
     Raises
     ------
@@ -161,7 +162,7 @@ def folder(
     if not ids:
         raise DatasetError(f"data set {name}: no media file in {next(iter(places.values())).root}")
     lists = dict(zip(TEXT_ROLES, (transcripts, labels, prompts), strict=True))
-    texts = {role: _texts(Path(path), ids) for role, path in lists.items() if path is not None}
+    texts = {role: read_texts(Path(path), ids) for role, path in lists.items() if path is not None}
     grouped = _grouping(group, name)
     clips = {role: _clips(places[role], files[role], ids) for role in places}
     samples = [
@@ -212,7 +213,7 @@ def _searched(pattern: re.Pattern[str], sample: str, name: str) -> str:
     return str(found[1] if pattern.groups else found[0])
 
 
-def _texts(path: Path, ids: Iterable[str]) -> dict[str, str]:
+def read_texts(path: Path, ids: Iterable[str]) -> dict[str, str]:
     """Read lines of id, tab, text."""
     texts: dict[str, str] = {}
     for number, line in enumerate(_lines(path), 1):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from phonoscope.datasets import build, read_noises
+from phonoscope.datasets import NoisePlace, build, read_noises
 from phonoscope.errors import DatasetError, SpecError
 from phonoscope.plugins import dataset
 from phonoscope.types import TEXT_ROLES, Clip, Dataset, Sample
@@ -26,7 +26,7 @@ def manifest(
     *,
     path: str | Path,
     root: str | Path | None = None,
-    noise: Mapping[str, str | Path] | None = None,
+    noise: Mapping[str, NoisePlace] | None = None,
 ) -> Dataset:
     """Read samples from a table: CSV, JSONL or Parquet, a row each, in the table's order.
 
@@ -48,7 +48,8 @@ def manifest(
     root : path, optional
         Where relative paths in the table start; the table's own folder by default.
     noise : mapping of name to path, optional
-        Sound files, or folders of them, for `snr_db` conditions; relative to `root`.
+        Sound files, folders of them, or data sets of noises, for `snr_db` conditions; paths are
+        relative to `root`.
 
     Raises
     ------
