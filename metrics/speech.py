@@ -103,7 +103,7 @@ def matched(
         If the lengths differ by more than 8000 samples (0.5 s).
     """
     check_speech(generated)
-    _check_reference(reference)
+    check_reference(reference)
     n_generated, n_reference = len(generated.samples), len(reference.samples)
     n_trimmed = abs(n_generated - n_reference)
     if n_trimmed > LARGEST_DIFFERENCE:
@@ -114,13 +114,22 @@ def matched(
     n = min(n_generated, n_reference)
     g, r = Audio(generated.samples[:n], RATE), Audio(reference.samples[:n], RATE)
     check_speech(g)
-    _check_reference(r)
+    check_reference(r)
     return g.samples.astype(np.float64), r.samples.astype(np.float64), n_trimmed
 
 
-def _check_reference(reference: Audio) -> None:
+def check_reference(reference: Audio) -> Audio:
+    """Return `reference` if a speech metric can take it.
+
+    Raises
+    ------
+    NonfiniteAudio, EmptyAudio, SilentReference, TooShort
+        As `check_speech`, but silence has the reference's own name.
+    ValueError
+        If it is not mono at 16 kHz.
+    """
     try:
-        check_speech(reference)
+        return check_speech(reference)
     except SilentAudio as error:
         message = str(error).replace("silent_audio", "silent_reference")
         raise SilentReference(f"{message} (reference)") from None
