@@ -33,7 +33,7 @@ from pydantic.errors import PydanticUserError
 from phonoscope import enrollment, noise, plugins
 from phonoscope.enrollment import Enrollment
 from phonoscope.errors import DatasetError, SpecError, UserError
-from phonoscope.plugins import Metric, System
+from phonoscope.plugins import Metric, Reader, System
 from phonoscope.types import Clip, Condition, Dataset, Sample, Scalar, Window, fingerprint
 
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -749,14 +749,25 @@ def _expand_value(value: Any, root: Path, where: str) -> Any:
     return str((root / filled).resolve()) if filled.startswith(("./", "../")) else filled
 
 
+def read_dataset(reader: Reader, name: str, options: Mapping[str, Any], *, where: str) -> Dataset:
+    """Read a data set once its options are known to fit; `where` says in whose options they stand.
+
+    Raises
+    ------
+    SpecError
+        Naming the option.
+    """
+    known = {option: _parameters(reader.function)[option] for option in reader.options}
+    check_options(options, known, where)
+    _require_options(list(options), known, where)
+    found: Dataset = reader(name, **options)
+    return found
+
+
 def _read_dataset(item: DatasetSpec, spec: ProtocolSpec, root: Path) -> Dataset:
     reader = plugins.DATASETS.get(item.kind or item.name)
     where = f"datasets.{item.name}.options"
-    options = expand(item.options, root, where)
-    known = {name: _parameters(reader.function)[name] for name in reader.options}
-    check_options(options, known, where)
-    _require_options(list(options), known, where)
-    dataset: Dataset = reader(item.name, **options)
+    dataset = read_dataset(reader, item.name, expand(item.options, root, where), where=where)
     _check_samples(dataset)
     if item.revision and item.revision != dataset.revision:
         raise DatasetError(

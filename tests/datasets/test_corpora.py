@@ -85,6 +85,11 @@ class TestLrs3:
         with pytest.raises(SpecError, match="clean_track enhanced needs the folder"):
             read("lrs3", root=root, clean_track="enhanced")
 
+    def test_an_empty_text_is_no_folder(self, root: Path) -> None:
+        assert read("lrs3", root=root, enhanced="").samples == read("lrs3", root=root).samples
+        with pytest.raises(SpecError, match="clean_track enhanced needs the folder"):
+            read("lrs3", root=root, enhanced="", clean_track="enhanced")
+
     def test_half_unpacked(self, tmp_path: Path) -> None:
         corpora.lrs3(tmp_path, corpora.LRS3_IDS[:3])
         message = mismatch("lrs3", root=tmp_path)
@@ -189,7 +194,13 @@ class TestChime3:
         [
             ({"root": "x"}, SpecError, "noise.n: says no kind"),
             ({"kind": "chime3_nois"}, UnknownName, "did you mean chime3_noise"),
-            ({"kind": "chime3_noise", "rot": "x"}, SpecError, "no option 'rot'; allowed: root"),
+            ({"kind": "chime3_noise", "rot": "x"}, SpecError, "noise.n.rot: unknown; did you mean"),
+            ({"kind": "chime3_noise"}, SpecError, "noise.n.root: is missing"),
+            (
+                {"kind": "chime3_noise", "root": "x", "partial": "false"},
+                SpecError,
+                "noise.n.partial: .*boolean",
+            ),
             ({"kind": "demo"}, None, ""),
         ],
     )
@@ -203,6 +214,13 @@ class TestChime3:
             return
         with pytest.raises(error, match=words):
             read("folder", reference=clean, noise={"n": place})
+
+    def test_lists_keep_their_order(self, tmp_path: Path) -> None:
+        clean = corpora.wav(tmp_path / "clean/s/a.wav").parents[1]
+        places = [corpora.wav(tmp_path / name) for name in ("b.wav", "a.wav")]
+        folder = corpora.wav(tmp_path / "more" / "c.wav").parent
+        found = read("folder", reference=clean, noise={"n": [*places, folder]}).noises["n"]
+        assert [Path(clip.path).name for clip in found] == ["b.wav", "a.wav", "c.wav"]
 
     def test_a_set_without_noise(self, tmp_path: Path) -> None:
         clean = corpora.wav(tmp_path / "clean/s/a.wav").parents[1]

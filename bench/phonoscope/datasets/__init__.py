@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from phonoscope import media, plugins
+from phonoscope import media, plugins, protocol
 from phonoscope.errors import (
     DatasetError,
     DatasetMismatch,
@@ -28,7 +28,7 @@ SOUND_SUFFIXES = tuple(_SOUND.split())
 FILM_SUFFIXES = tuple(_FILM.split())
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MEDIA_SUFFIXES = frozenset(SOUND_SUFFIXES + FILM_SUFFIXES)
-NoisePlace: TypeAlias = str | Path | Mapping[str, Any]
+NoisePlace: TypeAlias = str | Path | Sequence[str | Path] | Mapping[str, Any]
 
 
 def build(
@@ -176,32 +176,29 @@ def read_noises(noise: Mapping[str, NoisePlace] | None, root: Path) -> dict[str,
     """Return the noise clips by name.
 
     Each value is a file, a folder of sound files (sorted by path below the folder; relative paths
-    start at `root`), or a mapping that names a data set of noises by its kind and options, such as
-    ``{kind: chime3_noise, root: /data/CHiME3}``.
+    start at `root`), a list of files or folders in its own order, or a mapping that names a data
+    set of noises by its kind and options, such as ``{kind: chime3_noise, root: /data/CHiME3}``.
 
     Raises
     ------
     DatasetError
         If a place does not exist, or holds no sound.
     SpecError
-        If a mapping has no `kind`, or options that the kind does not have.
+        If a mapping has no `kind`, or options that the kind does not have or not of that type.
     """
     return {str(name): _noises(str(name), place, root) for name, place in (noise or {}).items()}
 
 
 def _noises(name: str, place: NoisePlace, root: Path) -> tuple[Clip, ...]:
-    if not isinstance(place, Mapping):
+    if isinstance(place, str | Path):
         return _noise(name, root / place)
+    if not isinstance(place, Mapping):
+        return tuple(clip for item in place for clip in _noise(name, root / item))
     options = dict(place)
     kind = options.pop("kind", None)
     if not isinstance(kind, str):
         raise SpecError(f"noise.{name}: says no kind; give a path, or one such as chime3_noise")
-    reader = plugins.DATASETS.get(kind)
-    unknown = sorted(set(options) - set(reader.options))
-    if unknown:
-        known = ", ".join(reader.options)
-        raise SpecError(f"noise.{name}: {kind} has no option {unknown[0]!r}; allowed: {known}")
-    found: Dataset = reader(name, **options)
+    found = protocol.read_dataset(plugins.DATASETS.get(kind), name, options, where=f"noise.{name}")
     clips = tuple(clip for part in found.noises.values() for clip in part)
     if not clips:
         raise SpecError(f"noise.{name}: the data sets of kind {kind} hold no noise")

@@ -145,7 +145,7 @@ def folder(
     transcripts, labels, prompts : path, optional
         Text files with a line per sample: id, tab, text.
     noise : mapping of name to path, optional
-        Sound files, folders of them, or data sets of noises, for `snr_db` conditions.
+        Sound files, folders or lists of them, or data sets of noises, for `snr_db` conditions.
 
     Raises
     ------

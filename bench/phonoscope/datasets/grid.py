@@ -46,7 +46,7 @@ def grid(
         A file with lines of id, tab, text. By default the name of a clip says its six words:
         ``bbaf2n`` is "bin blue at f two now".
     noise : mapping of name to path, optional
-        Sound files, folders of them, or data sets of noises, for `snr_db` conditions.
+        Sound files, folders or lists of them, or data sets of noises, for `snr_db` conditions.
     count : int, optional
         How many clips there are. Copies of GRID differ: some clips were never whole.
     partial : bool

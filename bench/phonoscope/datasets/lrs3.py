@@ -66,7 +66,7 @@ def lrs3(
         Outputs of a speech enhancer on LRS3's sound: ``<video>/<utterance>.wav``, or the same tree
         as mp4.
     noise : mapping of name to path, optional
-        Sound files, folders of them, or data sets of noises, for `snr_db` conditions, such as
+        Sound files, folders or lists of them, or data sets of noises, for `snr_db` conditions:
         ``{chime3: {kind: chime3_noise, root: /data/CHiME3}}``.
     partial : bool
         Take the clips that are there.
@@ -78,6 +78,7 @@ def lrs3(
     DatasetError, SpecError
         If a folder is not there, or a text file has no transcript.
     """
+    enhanced = enhanced or None
     track = _track(name, clean_track, enhanced)
     base = existing(root, name)
     films = by_stem(base / "test", (".mp4",))

@@ -48,8 +48,8 @@ def manifest(
     root : path, optional
         Where relative paths in the table start; the table's own folder by default.
     noise : mapping of name to path, optional
-        Sound files, folders of them, or data sets of noises, for `snr_db` conditions; paths are
-        relative to `root`.
+        Sound files, folders or lists of them, or data sets of noises, for `snr_db` conditions;
+        paths are relative to `root`.
 
     Raises
     ------

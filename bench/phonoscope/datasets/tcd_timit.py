@@ -70,7 +70,7 @@ def tcd_timit(
     camera : {"straightcam", "30degcam"}
         From the front, or from the side.
     noise : mapping of name to path, optional
-        Sound files, folders of them, or data sets of noises, for `snr_db` conditions.
+        Sound files, folders or lists of them, or data sets of noises, for `snr_db` conditions.
     partial : bool
         Take the clips that are there.
 
@@ -205,7 +205,7 @@ def ntcd_timit(
     if not (noises and snrs and speakers):
         raise SpecError(f"data set {name}: noises, snrs and speakers need at least one each")
     base = existing(root, name)
-    films = existing(tcd_timit, name) if tcd_timit is not None else None
+    films = existing(tcd_timit, name) if tcd_timit else None
     clean = {speaker: _clean_files(base, films, speaker) for speaker in speakers}
     cells: list[Cell] = [(n, str(s), speaker) for n in noises for s in snrs for speaker in speakers]
     found = {cell: _files(_noisy_folder(base, *cell), ".wav") for cell in cells}
