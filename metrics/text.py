@@ -81,6 +81,18 @@ def evalse_tfs(text: str) -> list[str]:
     return [word for word in kept.split(" ") if word]
 
 
+def whisper_basic(text: str) -> list[str]:
+    """Do what Whisper's `BasicTextNormalizer` does: for any language, numbers stay as they are.
+
+    Lower case; ``[..]``, ``<..>`` and ``(..)`` removed; NFKC; marks, symbols and punctuation become
+    spaces, so "don't" is two words.
+    """
+    text = re.sub(_TAG, "", text.lower())
+    text = unicodedata.normalize("NFKC", re.sub(r"\([^)]+?\)", "", text))
+    plain = "".join(" " if unicodedata.category(c)[0] in "MSP" else c for c in text)
+    return plain.lower().split()
+
+
 def _decimal(found: re.Match[str]) -> str:
     digits = " ".join(_cardinal(digit) for digit in found[2])
     return f" {_cardinal(found[1])} point {digits} "
@@ -93,7 +105,7 @@ def _cardinal(digits: str) -> str:
 
 
 NORMALISERS: Mapping[str, Callable[[str], list[str]]] = MappingProxyType(
-    {each.__name__: each for each in (raw, charset28, words_v1, evalse_tfs)}
+    {each.__name__: each for each in (raw, charset28, words_v1, evalse_tfs, whisper_basic)}
 )
 
 

@@ -1,7 +1,23 @@
-"""Word error rate over an embedded recogniser.
+"""Word error rate over recognisers.
 
 WER = (substitutions + deletions + insertions) / words of the transcript, by the Levenshtein
-distance over words. It is not capped at 1. The name of a metric says which recogniser it is.
+distance over words. It is not capped at 1. The name of a metric says which recogniser it is, which
+text normaliser (where that is not the recogniser's default), and whether it is the mean over
+utterances or, with ``_corpus``, all edits over all words:
+
+======================  ============================  ==========  ===========================
+recogniser              weights                       default     other normalisers
+======================  ============================  ==========  ===========================
+wer_quartznet           NeMo QuartzNet15x5Base-En     evalse_tfs  words_v1 whisper_basic raw
+wer_whisper_base_en     openai/whisper-base.en        words_v1    whisper_basic
+wer_whisper_large_v3    openai/whisper-large-v3       words_v1    whisper_basic
+wer_wav2vec2            wav2vec2-large-960h-lv60-self words_v1
+wer_wav2vec2_base       wav2vec2-base-960h            words_v1
+wer_pocketsphinx_grid   inside pocketsphinx           words_v1
+======================  ============================  ==========  ===========================
+
+So `wer_quartznet_words_v1_corpus` is QuartzNet under `words_v1`, over the corpus. All of one
+recogniser share what it heard. `word_error_rate` makes another combination in a plugin file.
 
 `pocketsphinx` knows the 51 words of the GRID corpus here and nothing else (Cooke et al., JASA
 120(5), 2006, doi 10.1121/1.2229005): command, colour, preposition, letter, digit, adverb. Use it on
@@ -10,18 +26,20 @@ sentences of that grammar only; on any other text the rate says nothing.
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phonoscope.errors import EmptyReferenceText
+from phonoscope.metrics.networks import asr
 from phonoscope.metrics.speech import RATE, require_rate, speech16k
 from phonoscope.metrics.text import words
-from phonoscope.plugins import metric
-from phonoscope.stats import ratio_of_sums
+from phonoscope.plugins import Metric, metric
+from phonoscope.stats import mean, ratio_of_sums
 from phonoscope.types import Audio, Ratio, Record, Scalar
-from phonoscope.views import view
+from phonoscope.views import View, view
 
 GRID = {
     "command": "bin lay place set",
@@ -31,6 +49,12 @@ GRID = {
     "digit": "zero one two three four five six seven eight nine",
     "adverb": "again now please soon",
 }
+
+TRANSFORMERS = ("torch", "transformers")
+WAV2VEC2 = asr.folder("facebook/wav2vec2-large-960h-lv60-self", asr.CTC_FILES)
+WAV2VEC2_BASE = asr.folder("facebook/wav2vec2-base-960h", asr.CTC_FILES)
+WHISPER_BASE_EN = asr.folder("openai/whisper-base.en", asr.WHISPER_FILES)
+WHISPER_LARGE_V3 = asr.folder("openai/whisper-large-v3", asr.WHISPER_FILES)
 
 
 def word_errors(recognised: str, transcript: str, *, normaliser: str) -> Record:
@@ -73,6 +97,119 @@ def word_errors(recognised: str, transcript: str, *, normaliser: str) -> Record:
         "normaliser": normaliser,
     }
     return Record(Ratio(edits, len(said)), info=info)
+
+
+def word_error_rate(
+    name: str, heard: View, *, recogniser: str, normaliser: str, corpus: bool = False
+) -> Metric:
+    """Register the word error rate of a recogniser under a text normaliser.
+
+    Parameters
+    ----------
+    name : str
+        The metric's name.
+    heard : View
+        A recogniser: its output is the text of a clip.
+    recogniser : str
+        What a column's header calls it.
+    normaliser : str
+        A name in `phonoscope.metrics.text.NORMALISERS`.
+    corpus : bool
+        All edits over all words of the transcripts, not the mean of the utterances' rates.
+    """
+
+    def measure(generated: str, transcript: str) -> Record:
+        return word_errors(generated, transcript, normaliser=normaliser)
+
+    words_of = "of all utterances over words of all transcripts" if corpus else "of each utterance"
+    what = f"Word edits {words_of}" if corpus else f"Word error rate {words_of}, then the mean"
+    measure.__name__ = name
+    measure.__doc__ = (
+        f"{what}. Recogniser: {recogniser}; normaliser: `{normaliser}`. Range [0, inf).\n\n"
+        "A clip in which nothing was recognised has 1; a transcript without words is a failure."
+    )
+    return metric(
+        unit="-",
+        better="lower",
+        aggregate=ratio_of_sums if corpus else mean,
+        label=f"WER ({recogniser}, {normaliser}, {'corpus' if corpus else 'utterance mean'})",
+        ideal=0.0,
+        generated=heard,
+    )(measure)
+
+
+@view(of=speech16k, version="1", weights=[asr.QuartzNet.weight], requires=("nemo", "torch"))
+class quartznet(asr.QuartzNet):
+    """Text heard by NeMo's QuartzNet15x5Base-En: lower case, no digits, no punctuation."""
+
+
+@view(of=speech16k, version="1", weights=[WAV2VEC2], requires=TRANSFORMERS)
+class wav2vec2(asr.Wav2Vec2Words):
+    """Text heard by facebook/wav2vec2-large-960h-lv60-self: capital letters, no digits."""
+
+    weight = WAV2VEC2
+
+
+@view(of=speech16k, version="1", weights=[WAV2VEC2_BASE], requires=TRANSFORMERS)
+class wav2vec2_base(asr.Wav2Vec2Words):
+    """Text heard by facebook/wav2vec2-base-960h: capital letters, no digits."""
+
+    weight = WAV2VEC2_BASE
+
+
+@view(of=speech16k, version="1", weights=[WHISPER_BASE_EN], requires=TRANSFORMERS)
+class whisper_base_en(asr.Whisper):
+    """Text heard by openai/whisper-base.en, at most 30 s."""
+
+    weight = WHISPER_BASE_EN
+
+
+@view(of=speech16k, version="1", weights=[WHISPER_LARGE_V3], requires=TRANSFORMERS)
+class whisper_large_v3(asr.Whisper):
+    """Text heard by openai/whisper-large-v3 as English, at most 30 s."""
+
+    weight = WHISPER_LARGE_V3
+
+
+def _pair(name: str, heard: Any, recogniser: str, normaliser: str) -> tuple[Metric, Metric]:
+    """Register the mean over utterances and, with ``_corpus``, that over all words."""
+    view = cast(View, heard)  # a type checker does not see that `view` makes a View of a class
+    make = functools.partial(
+        word_error_rate, heard=view, recogniser=recogniser, normaliser=normaliser
+    )
+    return make(name), make(f"{name}_corpus", corpus=True)
+
+
+wer_quartznet, wer_quartznet_corpus = _pair(
+    "wer_quartznet", quartznet, "QuartzNet15x5Base-En", "evalse_tfs"
+)
+wer_quartznet_words_v1, wer_quartznet_words_v1_corpus = _pair(
+    "wer_quartznet_words_v1", quartznet, "QuartzNet15x5Base-En", "words_v1"
+)
+wer_quartznet_whisper_basic, wer_quartznet_whisper_basic_corpus = _pair(
+    "wer_quartznet_whisper_basic", quartznet, "QuartzNet15x5Base-En", "whisper_basic"
+)
+wer_quartznet_raw, wer_quartznet_raw_corpus = _pair(
+    "wer_quartznet_raw", quartznet, "QuartzNet15x5Base-En", "raw"
+)
+wer_whisper_base_en, wer_whisper_base_en_corpus = _pair(
+    "wer_whisper_base_en", whisper_base_en, "whisper-base.en", "words_v1"
+)
+wer_whisper_base_en_whisper_basic, wer_whisper_base_en_whisper_basic_corpus = _pair(
+    "wer_whisper_base_en_whisper_basic", whisper_base_en, "whisper-base.en", "whisper_basic"
+)
+wer_whisper_large_v3, wer_whisper_large_v3_corpus = _pair(
+    "wer_whisper_large_v3", whisper_large_v3, "whisper-large-v3", "words_v1"
+)
+wer_whisper_large_v3_whisper_basic, wer_whisper_large_v3_whisper_basic_corpus = _pair(
+    "wer_whisper_large_v3_whisper_basic", whisper_large_v3, "whisper-large-v3", "whisper_basic"
+)
+wer_wav2vec2, wer_wav2vec2_corpus = _pair(
+    "wer_wav2vec2", wav2vec2, "wav2vec2-large-960h-lv60-self", "words_v1"
+)
+wer_wav2vec2_base, wer_wav2vec2_base_corpus = _pair(
+    "wer_wav2vec2_base", wav2vec2_base, "wav2vec2-base-960h", "words_v1"
+)
 
 
 def grid_grammar() -> str:

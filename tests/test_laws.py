@@ -25,7 +25,7 @@ import pytest
 import soundfile
 from test_scoring import speech
 
-from phonoscope import media, plugins, scoring, views
+from phonoscope import media, plugins, scoring, views, weights
 from phonoscope.errors import PhonoscopeError
 from phonoscope.measure import lacks, record_row
 from phonoscope.plugins import METRICS, Metric
@@ -76,10 +76,17 @@ FINE = dict.fromkeys(("good", "copy", "stereo", "fast"), "ok")
 NO_ONSET_NEEDED = ("onset_count", "odf_w1_value")
 ONSETS = {**BROKEN, **SOUND, **FINE, "one": "too_short", "silent": "ok:silent_generated"}
 
+NO_VOICE_GIVEN = "unsupported:missing_enrollment"
+
 CLASSES = (
     Class(
+        "voice: compares with the enrollment, which a folder of files lacks",
+        lambda m: "enrollment" in m.views,
+        dict.fromkeys([*BROKEN, *SOUND, *FINE, "one", "silent"], NO_VOICE_GIVEN),
+    ),
+    Class(
         "speech: whatever sees `speech16k`",
-        lambda m: sees(m, "speech16k"),
+        lambda m: sees(m, "speech16k") and "enrollment" not in m.views,
         {
             **BROKEN,
             **SOUND,
@@ -580,9 +587,25 @@ def test_view_cards(name: str) -> None:
     assert not item.is_network or item.stored, "what a network gave is kept"
 
 
+def unpinned(names: tuple[str, ...]) -> list[str]:
+    """Weights that say nothing yet: upstream publishes no hash, and no copy is here."""
+    return [name for name in names if not weights.known_digest(name)]
+
+
+def needs_hashes(names: tuple[str, ...]) -> None:
+    absent = unpinned(names)
+    if absent:
+        pytest.skip(f"no identity without a hash: none is published of {absent}, no copy is here")
+
+
+def weights_of(item: View) -> tuple[str, ...]:
+    return tuple(name for link in item.chain() for name in link.weights)
+
+
 @pytest.mark.parametrize("name", list(distinct_views()))
 def test_an_identity_is_decided_by_all_that_decides_the_output(name: str) -> None:
     item = distinct_views()[name]
+    needs_hashes(weights_of(item))
     again = replace(item)
     assert again.identity == item.identity
     others = [
@@ -594,18 +617,21 @@ def test_an_identity_is_decided_by_all_that_decides_the_output(name: str) -> Non
     identities = {other.identity for other in others}
     assert len(identities) == len(others)
     assert item.identity not in identities
-    assert item.identity not in {o.identity for n, o in distinct_views().items() if n != name}
+    known = {n: o for n, o in distinct_views().items() if not unpinned(weights_of(o))}
+    assert item.identity not in {o.identity for n, o in known.items() if n != name}
 
 
 @pytest.mark.parametrize("name", [n for n, v in distinct_views().items() if v.weights])
 def test_weights_belong_to_the_identity(name: str) -> None:
     item = distinct_views()[name]
+    needs_hashes(item.weights)
     assert replace(item, weights=()).identity != item.identity
 
 
 @every()
 def test_a_metric_s_identity_follows_version_and_views(name: str) -> None:
     metric = METRICS.get(name)
+    needs_hashes(metric.weights)
     role, item = next(iter(metric.views.items()))
     others = [
         replace(metric, version="other"),
@@ -620,9 +646,10 @@ def test_a_metric_s_identity_follows_version_and_views(name: str) -> None:
 
 def test_identities_are_the_same_in_every_process() -> None:
     code = (
-        "from phonoscope import plugins\n"
+        "from phonoscope import plugins, weights\n"
         "plugins.discover()\n"
-        "for name in plugins.METRICS: print(name, plugins.METRICS.get(name).identity)"
+        "for metric in map(plugins.METRICS.get, plugins.METRICS):\n"
+        "    if all(map(weights.known_digest, metric.weights)): print(metric.name, metric.identity)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -631,7 +658,8 @@ def test_identities_are_the_same_in_every_process() -> None:
         text=True,
         check=True,
     )
-    here = [f"{name} {METRICS.get(name).identity}" for name in METRICS]
+    known = [METRICS.get(name) for name in METRICS if not unpinned(METRICS.get(name).weights)]
+    here = [f"{metric.name} {metric.identity}" for metric in known]
     there = done.stdout.splitlines()
     assert set(there) <= set(here), "other tests may have registered more"
     assert len(there) >= 40

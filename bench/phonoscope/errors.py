@@ -8,7 +8,8 @@ PhonoscopeError
 │   ├── DatasetError        a data set is incomplete or not what the protocol pinned
 │   │   └── DatasetMismatch a corpus on disk lacks files, or has others than it is known to have
 │   ├── StoreError          a store cannot be opened or written
-│   └── GateError           a baseline file is wrong
+│   ├── GateError           a baseline file is wrong
+│   └── RatingsError        a file of human ratings is wrong
 ├── SetupError              a plugin cannot run here; its whole column is unavailable
 │   ├── WeightsMissing
 │   ├── WeightsMismatch
@@ -18,7 +19,7 @@ PhonoscopeError
 │   ├── MissingClip  DecodeError  NoAudioStream  NoVideoStream
 │   ├── NonfiniteAudio  NonfiniteOutput  EmptyAudio  SilentAudio  SilentReference  SilentNoise
 │   ├── TooShort  TooLong  LengthMismatch  SizeMismatch  FrameRateMismatch  FullScale
-│   ├── NoUtterances  NoSpeech  EmptyReferenceText  TooFewSamples
+│   ├── NoUtterances  NoSpeech  EmptyReferenceText  EmptyReferencePhonemes  TooFewSamples
 │   └── WorkerDied
 └── UnsupportedSample       a sample that the metric is not defined for: counted, not failed
     └── UnscorableReference
@@ -79,6 +80,12 @@ class GateError(UserError):
     """A gate's baseline or rules cannot be read."""
 
     code = "gate_error"
+
+
+class RatingsError(UserError):
+    """A file of human ratings or preferences cannot be used (names file, line and problem)."""
+
+    code = "ratings_error"
 
 
 class SetupError(PhonoscopeError):
@@ -250,6 +257,13 @@ class EmptyReferenceText(ClipError):
 
     code = "empty_reference_text"
     remedy = "correct the transcript"
+
+
+class EmptyReferencePhonemes(ClipError):
+    """The recogniser heard no phoneme in the reference."""
+
+    code = "empty_reference_phonemes"
+    remedy = "check that the reference holds speech"
 
 
 class TooFewSamples(ClipError):
