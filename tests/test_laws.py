@@ -82,7 +82,8 @@ CLASSES = (
     Class(
         "voice: compares with the enrollment, which a folder of files lacks",
         lambda m: "enrollment" in m.views,
-        dict.fromkeys([*BROKEN, *SOUND, *FINE, "one", "silent"], NO_VOICE_GIVEN),
+        dict.fromkeys([*BROKEN, *SOUND, *FINE, "one", "silent"], NO_VOICE_GIVEN)
+        | {"missing": BROKEN["missing"]},
     ),
     Class(
         "speech: whatever sees `speech16k`",

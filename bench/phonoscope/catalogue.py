@@ -20,7 +20,7 @@ EXTRAS = {
     "torch": ("torch",),
     "asr": ("transformers",),
     "nemo": ("nemo",),
-    "speaker": ("speechbrain", "pyannote", "resemblyzer"),
+    "speaker": ("kaldi_native_fbank", "resemblyzer", "webrtcvad"),
     "face": ("mediapipe",),
     "vision": ("lpips", "torchvision"),
     "ray": ("ray",),
