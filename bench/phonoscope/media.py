@@ -52,6 +52,7 @@ Known: TypeAlias = tuple[str, int, int, str]
 SOUNDFILE_SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".w64", ".rf64"}
 )
+UNPACKED = ("PCM_", "FLOAT", "DOUBLE")  # what soundfile calls samples that stand one by one
 BLOCK = 1 << 20
 FRESH_NS = 50_000_000  # a file this young may change again within one tick of its mtime
 SHORTFALL = 0.25  # seconds by which a clip may end before its declared end
@@ -205,6 +206,54 @@ def read_audio(clip: Clip, *, rate: int, decoded: Audio | None = None) -> Audio:
         sound = _apply(clip.effect, sound, clip.path)
     sound = resample(sound, rate)
     return _cut(sound, clip.window, clip.path) if clip.window else sound
+
+
+def countable(clip: Clip, *, rate: int) -> int | None:
+    """Return how many samples a clip has, where parts of it can be read by `read_part`.
+
+    That is a file of unpacked samples or FLAC at `rate`, without effect or window; else None.
+
+    Raises
+    ------
+    MissingClip, DecodeError
+        If the file is absent, cut off, or may not be read.
+    """
+    import soundfile
+
+    simple = Path(clip.path).suffix.lower() in SOUNDFILE_SUFFIXES
+    if not simple or clip.effect or clip.window:
+        return None
+    _require_file(clip.path)
+    _require_whole(clip.path)
+    try:
+        found = soundfile.info(clip.path)
+    except soundfile.LibsndfileError:
+        return None
+    exact = found.subtype.startswith(UNPACKED) and 0 < found.frames < UNKNOWN_FRAMES
+    return int(found.frames) if exact and found.samplerate == rate else None
+
+
+def read_part(clip: Clip, start: int, stop: int) -> Samples:
+    """Return the samples `start` to `stop` - 1 of a `countable` clip, as `read_audio` gives them.
+
+    Raises
+    ------
+    DecodeError, NonfiniteAudio
+        If they cannot be read, or one is NaN or infinite.
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(clip.path) as file:
+            file.seek(start)
+            samples = _mono(file.read(stop - start, dtype="float32", always_2d=True).T)
+    except soundfile.LibsndfileError as error:
+        raise DecodeError(f"{clip.path}: cannot be decoded ({error}); {REMEDY}") from error
+    if len(samples) < stop - start:
+        raise DecodeError(f"{clip.path}: cut off: ends before sample {stop}; {REMEDY}")
+    if not np.isfinite(samples).all():
+        raise NonfiniteAudio(f"{clip.path}: the sound holds NaN or infinite samples; {REMEDY}")
+    return samples
 
 
 def seconds(clip: Clip) -> float:

@@ -33,9 +33,10 @@ option          value                   what it does
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -157,8 +158,10 @@ def drawn(samples: Iterable[Sample], noises: Sequence[Clip], *, seed: int) -> di
 
 
 def _length(clip: Clip) -> int:
+    plain = replace(clip, effect=None, window=None)
     try:
-        return len(media.read_audio(replace(clip, effect=None, window=None), rate=RATE).samples)
+        known = media.countable(plain, rate=RATE)
+        return len(media.read_audio(plain, rate=RATE).samples) if known is None else known
     except ClipError as error:
         raise DatasetError(
             f"noise_choice sgmse_seed0 draws file after file, and one is in the way: {error}"
@@ -405,20 +408,21 @@ class Mixture:
         return mixed, start
 
     def _crop(self, length: int) -> tuple[Signal, int]:
-        whole = _read_noise(self.noise, self.rate).samples
-        start = self._start(len(whole), length)
-        missing = start + length - len(whole)
+        total, cut = _opened(self.noise, self.rate)
+        start = self._start(total, length)
+        missing = start + length - total
         if missing > 0 and self.short_noise == "error":
             raise TooShort(
-                f"{self.noise.path}: the noise has {len(whole)} samples, from {start} on fewer "
+                f"{self.noise.path}: the noise has {total} samples, from {start} on fewer "
                 f"than the {length} of the speech; use longer noise, or set short_noise: wrap"
             )
-        part = whole[start : start + length].astype(np.float64)
-        if missing > 0 and self.short_noise == "zero_pad":
-            part = np.pad(part, (0, missing))
-        elif missing > 0:
-            part = whole[np.arange(start, start + length) % len(whole)].astype(np.float64)
-        return part, start
+        if missing <= 0:
+            part = cut(start, start + length)
+        elif self.short_noise == "zero_pad":
+            part = np.pad(cut(start, total), (0, missing))
+        else:
+            part = cut(0, total)[np.arange(start, start + length) % total]
+        return part.astype(np.float64), start
 
     def _start(self, noise_length: int, length: int) -> int:
         if self.short_noise == "zero_pad" and noise_length <= length:
@@ -426,6 +430,15 @@ class Mixture:
         if isinstance(self.start, str):
             return crop_start(self.start, noise_length, length)
         return self.start
+
+
+def _opened(clip: Clip, rate: int) -> tuple[int, Callable[[int, int], media.Samples]]:
+    """Return the length of noise and how to cut it: most corpora can be read in parts."""
+    length = media.countable(clip, rate=rate)
+    if length is not None:
+        return length, functools.partial(media.read_part, clip)
+    whole = _read_noise(clip, rate).samples
+    return len(whole), lambda start, stop: whole[start:stop]
 
 
 def _read_noise(clip: Clip, rate: int) -> Audio:
