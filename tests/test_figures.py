@@ -67,8 +67,8 @@ def test_a_curve_has_a_marker_per_point_a_band_and_a_legend() -> None:
 
 
 def test_markers_of_different_series_have_different_shapes() -> None:
-    drawn = {figures.marker(slot, 0, 0) for slot in range(figures.NEUTRAL)}
-    assert len(drawn) == figures.NEUTRAL
+    drawn = {figures.marker(slot, 0, 0) for slot in (*range(figures.GREY), figures.NEUTRAL)}
+    assert len(drawn) == figures.GREY + 1
 
 
 def test_points_are_drawn_where_their_values_are() -> None:

@@ -1,14 +1,17 @@
-"""Figures as SVG: a metric against a numeric condition, and the spread over samples.
+"""Figures as SVG: a metric against a numeric condition, the spread over samples, shares of votes.
 
 An SVG of ours needs nothing outside itself. Standalone, it brings its own colours for light and
 dark and a background, so it can be read in a README; inside a page (`standalone=False`) the page
-includes `STYLE` once. Colours follow Okabe and Ito's (darker on white and lighter on black where
-theirs are too pale to see), and every series has a marker of its own, so that nothing depends on
-colour.
+includes `STYLE` once. The first colours are Okabe and Ito's; the others were searched for: under
+simulated protanopia, deuteranopia and tritanopia, as for everybody else, any two of the eight and
+the grey of references differ by 8 or more (CIEDE2000). Every series has a marker of its own, so
+that nothing depends on colour.
 
 References
 ----------
-Okabe and Ito, Color Universal Design, 2008. Tukey, Exploratory Data Analysis, 1977 (the box).
+Okabe and Ito, Color Universal Design, 2008. Machado, Oliveira and Fernandes, A physiologically
+based model for simulation of color vision deficiency, IEEE TVCG 15, 2009. Tukey, Exploratory Data
+Analysis, 1977 (the box).
 """
 
 from __future__ import annotations
@@ -16,19 +19,25 @@ from __future__ import annotations
 import html
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 import numpy as np
 
-LIGHT = ("#0072B2", "#D55E00", "#009E73", "#B0528A", "#B87A00", "#2C8FC7", "#5B5B5B", "#7A6A00")
-DARK = ("#4DA6E0", "#FF8A47", "#2CC79B", "#E09BC4", "#F0B429", "#8FD3F7", "#B8B8B8", "#F0E442")
-NEUTRAL = len(LIGHT)
+LIGHT = ("#0072B2", "#D55E00", "#009E73", "#BE7FAA", "#3C0064", "#8C503C", "#8C8CFF", "#501400")
+DARK = ("#4DA6E0", "#FF8A47", "#2CC79B", "#FFC8F0", "#FFFF00", "#8C7850", "#6478A0", "#B4FFB4")
+GREY = len(LIGHT)
+NEUTRAL = 1000
 DRAWN = 150
+BANDS = 5
+BUBBLES = 12
 
 _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',Helvetica,Arial,sans-serif"
-_CHAR, _WIDE = 6.5, 12.0
+# Pixels at 12 px in DejaVu Sans, the widest of the fonts above.
+_CHAR, _CAPITAL, _WIDE = 7.2, 8.4, 12.0
+_WIDTHS = dict.fromkeys(" iIjl.,:;'|![]()/\\", 3.9) | dict.fromkeys("mwMW@%+=<>~_±", 10.4)
 _INVALID = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -45,11 +54,16 @@ STYLE = (
     ".pf .m{fill:currentColor;stroke:#fff;stroke-width:1.2}.pf .d{fill:currentColor;opacity:.5}"
     ".pf .q{fill:currentColor;fill-opacity:.13;stroke:currentColor;stroke-width:1.2}"
     ".pf .w{fill:none;stroke:currentColor;stroke-width:1.2}.pf .h{stroke-width:2.6}"
-    ".pf .bg{fill:#fff}"
+    ".pf .e{fill:none;stroke:currentColor;stroke-width:4.4;stroke-linecap:round;opacity:.45}"
+    ".pf .o{fill:#fff;stroke:currentColor;stroke-width:1.8}.pf .i{stroke-width:2.2}"
+    ".pf .n{fill:#fff;font-weight:600}.pf .v{fill:currentColor;opacity:.85}"
+    ".pf .z{stroke:#1f2328;stroke-width:1.2;fill:none}.pf .bg{fill:#fff}"
     + _palette((*LIGHT, "#59636e"))
     + "@media screen and (prefers-color-scheme:dark){.pf text{fill:#9aa5b1}"
     ".pf .t,.pf .k{fill:#e8ecf0}.pf .g{stroke:#2a3038}.pf .a{stroke:#5d6773}"
-    ".pf .m{stroke:#14171b}.pf .bg{fill:#14171b}" + _palette((*DARK, "#9aa5b1")) + "}"
+    ".pf .m{stroke:#14171b}.pf .bg,.pf .o,.pf .n{fill:#14171b}.pf .z{stroke:#e8ecf0}"
+    + _palette((*DARK, "#9aa5b1"))
+    + "}"
 )
 
 
@@ -71,7 +85,7 @@ class Series:
     Attributes
     ----------
     slot : int
-        Which colour and marker; `NEUTRAL` for a reference line.
+        Which colour and marker; from `NEUTRAL` on grey, for what is no system under test.
     dashed : bool
         For rows that are no systems under test.
     """
@@ -84,12 +98,31 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One row of `distribution`: finite values and the sample that each belongs to."""
+    """One row of `distribution`: finite values and the sample that each belongs to.
+
+    `low` and `high` are the interval of the mean; NaN where none is drawn.
+    """
 
     label: str
     values: tuple[float, ...]
     names: tuple[str, ...] = ()
     slot: int = 0
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One row of `shares`: votes between `a` and `b`, and the interval of the share of `a`."""
+
+    a: str
+    b: str
+    for_a: int
+    for_b: int
+    ties: int = 0
+    low: float = math.nan
+    high: float = math.nan
+    slots: tuple[int, int] = (0, 1)
 
 
 def printable(text: object) -> str:
@@ -159,7 +192,13 @@ def _path(points: Iterable[tuple[float, float]], *, close: bool = False) -> str:
 
 
 def _width(text: str) -> float:
-    return sum(_WIDE if ord(char) > 0x2E7F else _CHAR for char in text)
+    return sum(map(_advance, text))
+
+
+def _advance(char: str) -> float:
+    if ord(char) > 0x2E7F:
+        return _WIDE
+    return _WIDTHS.get(char, _CAPITAL if char.isupper() else _CHAR)
 
 
 def shorten(text: str, pixels: float) -> str:
@@ -207,7 +246,7 @@ _SHAPES: tuple[Callable[[float], list[tuple[float, float]]], ...] = (
 
 def marker(slot: int, x: float, y: float, *, radius: float = 4.2) -> str:
     """Return the marker of a series, as an SVG path of class ``m``."""
-    corners = _SHAPES[slot % len(_SHAPES)](radius)
+    corners = _SHAPES[_shape(slot)](radius)
     return f'<path class="m" d="{_path(((x + dx, y + dy) for dx, dy in corners), close=True)}"/>'
 
 
@@ -221,7 +260,12 @@ def swatch(slot: int, *, dashed: bool = False) -> str:
 
 
 def _slot(slot: int) -> int:
-    return slot if slot == NEUTRAL else slot % NEUTRAL
+    return GREY if slot >= NEUTRAL else slot % GREY
+
+
+def _shape(slot: int) -> int:
+    """Return which shape a slot has: of systems the first, of the rest the last comes first."""
+    return (slot if slot < NEUTRAL else slot - NEUTRAL + GREY) % len(_SHAPES)
 
 
 def curve(
@@ -236,7 +280,10 @@ def curve(
     height: int = 300,
     decimals: int = 2,
 ) -> str:
-    """Draw a metric against a numeric condition, with intervals as bands.
+    """Draw a metric against a numeric condition, with intervals.
+
+    They are bands where there are at most `BANDS` series, and bars beside each other where more
+    bands would hide one another.
 
     Parameters
     ----------
@@ -266,7 +313,7 @@ def curve(
         key,
         _grid(x, y, marks, _x_ticks(x, points), width=width),
         _axis_titles(x_label, y_label, left=left, width=width, top=top, height=height),
-        *(_band(one, x, y) for one in series),
+        *(_spread(one, i, len(series), x, y) for i, one in enumerate(series)),
         *(_line(one, x, y, decimals) for one in series),
     ]
     names = ", ".join(one.label for one in series)
@@ -316,6 +363,20 @@ def _runs(points: Sequence[Point], known: Callable[[Point], bool]) -> Iterator[l
     for good, run in groupby(ordered, key=known):
         if good:
             yield list(run)
+
+
+def _spread(series: Series, number: int, count: int, x: _Scale, y: _Scale) -> str:
+    if count <= BANDS:
+        return _band(series, x, y)
+    shift = (number - (count - 1) / 2) * min(2.4, 12 / count)
+    known = (p for p in series.points if math.isfinite(p.low) and math.isfinite(p.high))
+    bars = [_bar(x(p.x) + shift, y(p.low), y(p.high)) for p in known]
+    return f'<g class="s{_slot(series.slot)}">{"".join(bars)}</g>'
+
+
+def _bar(x: float, low: float, high: float) -> str:
+    caps = "".join(f"M{_px(x - 2)} {_px(end)}h4" for end in (low, high))
+    return f'<path class="w" d="M{_px(x)} {_px(low)}V{_px(high)}{caps}"/>'
 
 
 def _band(series: Series, x: _Scale, y: _Scale) -> str:
@@ -377,51 +438,80 @@ def distribution(
     decimals: int = 2,
     standalone: bool = True,
     width: int = 460,
+    limits: tuple[float, float] | None = None,
+    tips: bool = True,
 ) -> str:
     """Draw every sample's value as a dot, with box, median and mean (a diamond) per group.
 
-    The box spans the quartiles, the whiskers reach to the last value within 1.5 times its length.
-    At most `DRAWN` dots are drawn per group, evenly by rank with both ends; box and mean use all
-    values.
+    The box spans the quartiles, the whiskers reach to the last value within 1.5 times its length;
+    the mean's interval is a bar through its diamond. At most `DRAWN` dots are drawn per group,
+    evenly by rank with both ends; box and mean use all values. Groups of at most `BUBBLES`
+    different values, such as opinion scores, have a disc per value in the place of dots, its area
+    the share of the value.
+
+    Parameters
+    ----------
+    limits : (float, float), optional
+        Ends of the axis; those of the values by default.
+    tips : bool
+        Whether every dot tells its sample when it is pointed at. Files are smaller without.
+
+    Returns
+    -------
+    str
+        One ``<svg>`` element.
     """
-    left = 24 + min(max((_width(g.label) for g in groups), default=0), width * 0.3) + 12
-    x = _scale((v for g in groups for v in g.values), left, width - 16, pad=0.04)
+    left = 24 + min(max((_width(g.label) for g in groups), default=0), width * 0.34) + 14
+    ends = [v for g in groups for v in (*g.values, g.low, g.high)] if limits is None else limits
+    x = _scale(ends, left, width - 16, pad=0.04)
     row, top = 40, 34
     floor = top + row * max(len(groups), 1)
     height = floor + 46
-    marks = ticks(x.low, x.high)
-    body = [f'<text class="t" x="12" y="20">{escape(shorten(title, width - 24))}</text>']
-    body += [
-        f'<path class="g" d="M{_px(x(mark))} {top}V{floor}"/>'
-        f'<text x="{_px(x(mark))}" y="{floor + 17}" text-anchor="middle">'
-        f"{number(mark, _decimals(marks))}</text>"
-        for mark in marks
-    ]
-    body.append(f'<path class="a" d="M{_px(left)} {floor}H{width - 16}"/>')
-    body += [_strip(g, x, top + row * (i + 0.5), left, decimals) for i, g in enumerate(groups)]
-    body.append(
+    body = [
+        f'<text class="t" x="12" y="20">{escape(shorten(title, width - 24))}</text>',
+        _columns(x, top, floor, width),
+        *(
+            _strip(g, x, top + row * (i + 0.5), left, decimals, tips=tips)
+            for i, g in enumerate(groups)
+        ),
         f'<text x="{_px((left + width - 16) / 2)}" y="{height - 10}" text-anchor="middle">'
-        f"{escape(shorten(label, width - left))}</text>"
-    )
-    about = f"{title}: {label} per sample, for {', '.join(g.label for g in groups)}"
+        f"{escape(shorten(label, width - left))}</text>",
+    ]
+    about = f"{title}: {label}, for {', '.join(g.label for g in groups)}"
     return _svg(body, width, height, about=about, standalone=standalone)
 
 
-def _strip(group: Group, x: _Scale, y: float, left: float, decimals: int) -> str:
-    name = escape(shorten(group.label, left - 30))
+def _columns(x: _Scale, top: float, floor: float, width: int) -> str:
+    marks = ticks(x.low, x.high)
+    lines = [
+        f'<path class="g" d="M{_px(x(mark))} {_px(top)}V{_px(floor)}"/>'
+        f'<text x="{_px(x(mark))}" y="{_px(floor + 17)}" text-anchor="middle">'
+        f"{number(mark, _decimals(marks))}</text>"
+        for mark in marks
+    ]
+    return "".join([*lines, f'<path class="a" d="M{_px(x.start)} {_px(floor)}H{width - 16}"/>'])
+
+
+def _strip(
+    group: Group, x: _Scale, y: float, left: float, decimals: int, *, tips: bool = True
+) -> str:
+    name = escape(shorten(group.label, left - 34))
     parts = [
         marker(group.slot, 16, y),
         f'<text class="k" x="26" y="{_px(y)}" dy=".34em"><title>{escape(group.label)}</title>'
         f"{name}</text>",
     ]
     if group.values:
-        parts += [_box(group, x, y), *_dots(group, x, y, decimals), _mean(group, x, y, decimals)]
+        few = len(set(group.values)) <= BUBBLES < len(group.values)
+        dots = (_discs if few else _dots if tips else _plain_dots)(group, x, y, decimals)
+        parts += [*dots, _box(group, x, y), _mean(group, x, y, decimals)]
     else:
         parts.append(f'<text x="{_px(left + 8)}" y="{_px(y)}" dy=".34em">nothing measured</text>')
     return f'<g class="s{_slot(group.slot)}">{"".join(parts)}</g>'
 
 
-def _dots(group: Group, x: _Scale, y: float, decimals: int) -> Iterator[str]:
+def _picked(group: Group, x: _Scale, y: float) -> Iterator[tuple[float, float, float, str]]:
+    """Yield place, value and name of the dots that are drawn."""
     names = group.names or ("",) * len(group.values)
     ordered = sorted(zip(group.values, names, strict=True))
     picks = sorted({round(i) for i in np.linspace(0, len(ordered) - 1, DRAWN)})
@@ -429,9 +519,29 @@ def _dots(group: Group, x: _Scale, y: float, decimals: int) -> Iterator[str]:
         value, name = ordered[pick]
         # The golden ratio keeps neighbours in rank apart, so that dots do not hide each other.
         lane = (i * 0.6180339887) % 1 - 0.5
+        yield x(value), y + lane * 18, value, name
+
+
+def _dots(group: Group, x: _Scale, y: float, decimals: int) -> Iterator[str]:
+    for at, lane, value, name in _picked(group, x, y):
         tip = f"{escape(name)}: {number(value, decimals)}" if name else number(value, decimals)
-        at = f'cx="{_px(x(value))}" cy="{_px(y + lane * 18)}"'
-        yield f'<circle class="d" {at} r="2.4"><title>{tip}</title></circle>'
+        place = f'cx="{_px(at)}" cy="{_px(lane)}"'
+        yield f'<circle class="d" {place} r="2.2"><title>{tip}</title></circle>'
+
+
+def _plain_dots(group: Group, x: _Scale, y: float, _decimals: int) -> Iterator[str]:
+    """Yield all dots as one path: round ends of lines without length."""
+    points = (f"M{_px(at)} {_px(lane)}h0" for at, lane, *_ in _picked(group, x, y))
+    yield f'<path class="e" d="{"".join(points)}"/>'
+
+
+def _discs(group: Group, x: _Scale, y: float, decimals: int) -> Iterator[str]:
+    counts = Counter(group.values)
+    for value, count in sorted(counts.items()):
+        radius = 15 * math.sqrt(count / len(group.values))
+        tip = f"{number(value, decimals)}: {count} of {len(group.values)}"
+        place = f'cx="{_px(x(value))}" cy="{_px(y)}" r="{_px(max(radius, 1))}"'
+        yield f'<circle class="d" {place}><title>{tip}</title></circle>'
 
 
 def _box(group: Group, x: _Scale, y: float) -> str:
@@ -452,7 +562,83 @@ def _box(group: Group, x: _Scale, y: float) -> str:
 def _mean(group: Group, x: _Scale, y: float, decimals: int) -> str:
     value = math.fsum(group.values) / len(group.values)
     tip = f"{escape(group.label)}: mean {number(value, decimals)}, n = {len(group.values)}"
-    return f"<g><title>{tip}</title>{marker(3, x(value), y, radius=5)}</g>"
+    bar = ""
+    if math.isfinite(group.low) and math.isfinite(group.high):
+        tip += f", 95 % {number(group.low, decimals)} to {number(group.high, decimals)}"
+        bar = f'<path class="w i" d="M{_px(x(group.low))} {_px(y)}H{_px(x(group.high))}"/>'
+    corners = _path(((x(value) + dx, y + dy) for dx, dy in _ring(4, 6.2, 0)), close=True)
+    return f'<g><title>{tip}</title>{bar}<path class="o" d="{corners}"/></g>'
+
+
+def shares(rows: Sequence[Share], *, title: str, standalone: bool = True, width: int = 640) -> str:
+    """Draw votes between two systems as a divided bar, with the interval of the division.
+
+    Ties are no part of the bar; their number stands behind it.
+
+    Returns
+    -------
+    str
+        One ``<svg>`` element.
+    """
+    sides = [[row.a for row in rows], [_other(row) for row in rows]]
+    left, right = (14 + min(max(map(_width, side), default=0), width * 0.3) for side in sides)
+    x = _Scale(0.0, 100.0, left, width - right)
+    step, top = 40, 34
+    floor = top + step * max(len(rows), 1)
+    half = f'<path class="z" stroke-dasharray="3 3" d="M{_px(x(50))} {top}V{floor}"/>'
+    marks = [
+        f'<text x="{_px(x(mark))}" y="{floor + 15}" text-anchor="middle">{mark} %</text>'
+        for mark in (0, 25, 50, 75, 100)
+    ]
+    body = [f'<text class="t" x="12" y="20">{escape(shorten(title, width - 24))}</text>']
+    body += [_divided(row, x, top + step * (i + 0.5), width) for i, row in enumerate(rows)]
+    label = "share of the votes that are no ties, with exact 95 % intervals"
+    body += [
+        half,
+        *marks,
+        f'<text x="{_px((x.start + x.stop) / 2)}" y="{floor + 36}" text-anchor="middle">'
+        f"{label}</text>",
+    ]
+    about = f"{title}: votes for {', '.join(f'{row.a} against {row.b}' for row in rows)}"
+    return _svg(body, width, floor + 48, about=about, standalone=standalone)
+
+
+def _other(row: Share) -> str:
+    ties = f" ({row.ties} tie{'s' * (row.ties != 1)})" if row.ties else ""
+    return row.b + ties
+
+
+def _divided(row: Share, x: _Scale, y: float, width: int) -> str:
+    a, b = escape(shorten(row.a, x.start - 14)), escape(shorten(_other(row), width - x.stop - 14))
+    parts = [
+        f'<text class="k" x="{_px(x.start - 8)}" y="{_px(y)}" dy=".34em" text-anchor="end">{a}'
+        f'</text><text class="k" x="{_px(x.stop + 8)}" y="{_px(y)}" dy=".34em">{b}</text>'
+    ]
+    if row.for_a + row.for_b:
+        cut = x(100 * row.for_a / (row.for_a + row.for_b))
+        ends = ((row.for_a, x.start, cut, 0), (row.for_b, cut, x.stop, 1))
+        parts += [_part(row, *end, y=y) for end in ends]
+        low, high = x(100 * row.low), x(100 * row.high)
+        parts.append(
+            f'<path class="z" d="M{_px(low)} {_px(y + 15)}H{_px(high)}M{_px(low)} {_px(y + 12)}v6'
+            f'M{_px(high)} {_px(y + 12)}v6"/>'
+        )
+    return "".join(parts)
+
+
+def _part(row: Share, count: int, start: float, stop: float, side: int, *, y: float) -> str:
+    """Draw one side of a divided bar; its count stands at its outer end where there is room."""
+    box = f'x="{_px(start)}" y="{_px(y - 11)}" width="{_px(stop - start)}" height="22"'
+    at, anchor = ((start + 6, "start"), (stop - 6, "end"))[side]
+    tip = f"{count} for {escape((row.a, row.b)[side])}"
+    text = (
+        f'<text class="n" x="{_px(at)}" y="{_px(y)}" dy=".34em" text-anchor="{anchor}">{count}'
+        "</text>"
+        if stop - start > _width(str(count)) + 12
+        else ""
+    )
+    rect = f'<rect class="v" {box}><title>{tip}</title></rect>'
+    return f'<g class="s{_slot(row.slots[side])}">{rect}{text}</g>'
 
 
 def _svg(body: Iterable[str], width: int, height: float, *, about: str, standalone: bool) -> str:

@@ -24,6 +24,7 @@ from phonoscope.figures import printable
 from phonoscope.leaderboard import (
     MINUS,
     Block,
+    Cell,
     Column,
     Leaderboard,
     Row,
@@ -286,6 +287,26 @@ def sweeps(board: Leaderboard) -> dict[str, str]:
     return found
 
 
+def spreads(board: Leaderboard) -> dict[str, str]:
+    """Return the board's box plots as standalone SVG by a name for their files."""
+    found: dict[str, str] = {}
+    parts = sections(board)
+    for section in parts:
+        for block in section.blocks:
+            names = [section.dataset] if len(parts) > 1 else []
+            names += [str(block.condition)] if block.condition.axes else []
+            for column in board.columns:
+                drawn = _spread(board, block, column, standalone=True)
+                if drawn is not None:
+                    found[_file_name("-".join([column.metric, "box", *names]), found)] = str(drawn)
+    return found
+
+
+def _file_name(text: str, taken: Iterable[str]) -> str:
+    name = re.sub(r"[^A-Za-z0-9.-]+", "_", text)
+    return name if name not in taken else f"{name}-{len(list(taken))}"
+
+
 def _curves(board: Leaderboard) -> Iterator[tuple[str, list[Markup]]]:
     """Yield, per data set and remaining axes, one figure for each metric that was measured."""
     for axis, title, rows in _facets(board):
@@ -353,38 +374,54 @@ def _spreads(board: Leaderboard, found: Sequence[Section]) -> Iterator[tuple[str
     """Yield, per data set and condition, one figure for each metric with values per sample."""
     for section in found:
         for block in section.blocks:
-            drawn = [_spread(board, block.rows, column) for column in board.columns]
+            drawn = [_spread(board, block, column) for column in board.columns]
             if any(drawn):
                 names = [section.dataset if len(found) > 1 else ""]
                 title = ", ".join(filter(None, [*names, show_condition(block.condition)]))
                 yield title or section.dataset, [one for one in drawn if one]
 
 
-def _spread(board: Leaderboard, rows: Sequence[Row], column: Column) -> Markup | None:
+def _spread(
+    board: Leaderboard, block: Block, column: Column, *, standalone: bool = False
+) -> Markup | None:
     slots, several = _slots(board), len(seeds_of(board)) > 1
     groups = []
-    for row in rows:
-        cell = row.cells.get(column.metric)
-        pairs = [
-            (s.value, s.sample)
-            for s in (cell.samples if cell else ())
-            if s.status == "ok" and s.value is not None and math.isfinite(s.value)
-        ]
+    for row in block.rows:
         label = f"{row.system}, seed {row.seed}" if several else row.system
-        values, names = tuple(v for v, _ in pairs), tuple(n for _, n in pairs)
-        groups.append(figures.Group(label, values, names, slots[row.system]))
+        groups.append(_group(label, row.cells.get(column.metric), slots[row.system]))
     if not any(group.values for group in groups):
         return None
     unit = "" if column.unit in ("", "-") else f" ({column.unit})"
+    place = show_condition(block.condition) if standalone else ""
     drawn = figures.distribution(
         groups,
         label=f"{column.label}{unit}, per sample",
-        title=f"{column.label} {arrow(column)}",
+        title=", ".join(filter(None, (f"{column.label} {arrow(column)}", place))),
         decimals=column.decimals,
-        standalone=False,
-        width=400,
+        standalone=standalone,
+        width=460 if standalone else 400,
+        tips=not standalone,
     )
     return Markup(drawn)  # noqa: S704 - figures escapes its texts
+
+
+def _group(label: str, cell: Cell | None, slot: int) -> figures.Group:
+    pairs = [
+        (s.value, s.sample)
+        for s in (cell.samples if cell else ())
+        if s.status == "ok" and s.value is not None and math.isfinite(s.value)
+    ]
+    values, names = tuple(v for v, _ in pairs), tuple(n for _, n in pairs)
+    low = high = math.nan
+    found = cell.estimate if cell else None
+    # The interval of another aggregate than the mean of samples does not belong to the diamond.
+    if (
+        found
+        and values
+        and math.isclose(found.value, math.fsum(values) / len(values), abs_tol=1e-9)
+    ):
+        low, high = found.low, found.high
+    return figures.Group(label, values, names, slot, low, high)
 
 
 def _failures(board: Leaderboard, status: str) -> dict[str, Any]:

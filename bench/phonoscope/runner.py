@@ -142,11 +142,14 @@ def _render(
 
 
 def drawn(made: Leaderboard, folder: Path) -> list[Path]:
-    """Write the curves of a sweep, one SVG per metric, into ``figures/``; return the files."""
-    from phonoscope.page import sweeps
+    """Write one SVG per metric, curves of a sweep and box plots, to ``figures/``; return the files.
+
+    A box plot shows one data set and condition.
+    """
+    from phonoscope.page import spreads, sweeps
 
     files = []
-    for name, svg in sweeps(made).items():
+    for name, svg in (sweeps(made) | spreads(made)).items():
         path = folder / "figures" / f"{name}.svg"
         path.parent.mkdir(exist_ok=True)
         path.write_text(svg, encoding="utf-8", newline="\n")
