@@ -268,7 +268,7 @@ class TestTranscripts:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["{out}", "--reference", "{clean}", "--metrics", "si_sdrr"], "did you mean si_sdr?"),
+        (["{out}", "--reference", "{clean}", "--metrics", "si_sdrr"], "did you mean si_sdr"),
         (["{out}", "--reference", "{clean}", "--metrics", ","], "at least one"),
         (["{out}", "--reference", "{clean}", "--metrics", "si_sdr,si_sdr"], "named twice"),
         (["{out}", "--reference", "{clean}", "--metrics", "si_sdr", "--task", "x"], "talking_face"),

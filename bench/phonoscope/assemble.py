@@ -205,6 +205,7 @@ def _row(planner: Planner, line: Line, ranks: Mapping[str, tuple[int, int]]) -> 
     cells = {
         metric.name: _cell(metric, line, ranks.get(metric.name))
         for metric in planner.protocol.metrics
+        if metric.name not in planner.unavailable
     }
     failures = tuple(
         (sample.id, made.code, made.error)

@@ -62,6 +62,18 @@ class DatasetSpec(_Strict):
     min_utterances: Whole = Field(default=1, ge=1)
     limit: Whole | None = Field(default=None, ge=1)
 
+    @field_validator("min_utterances", mode="before")
+    @classmethod
+    def _variable(cls, value: Any) -> Any:
+        """Let ``${VARIABLE:-2}`` stand for a number."""
+        if not (isinstance(value, str) and VARIABLE.fullmatch(value)):
+            return value
+        try:
+            filled = str(_expand_value(value, Path(), "min_utterances"))
+        except SpecError as error:
+            raise ValueError(str(error)) from None
+        return int(filled) if filled.isdecimal() else filled
+
 
 class SystemSpec(_Strict):
     """One entry of `systems`: a plugin under a name of its own, with parameters.

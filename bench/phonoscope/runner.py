@@ -318,11 +318,12 @@ def reopen(source: str, store: str | None = None) -> tuple[Protocol, RunStore]:
 
 
 def too_many_failures(made: Leaderboard, found: Protocol) -> bool:
-    """Return whether a cell of the board has more failures than the protocol allows."""
+    """Return whether a cell has more failures than the protocol allows, or a column none at all."""
     counts = [
         cell.estimate.n_failed
         for row in made.rows
         for cell in row.cells.values()
         if cell.estimate is not None
     ]
-    return max(counts, default=0) > found.spec.max_failed
+    gone = any(column.unavailable for column in made.columns)
+    return gone or max(counts, default=0) > found.spec.max_failed
