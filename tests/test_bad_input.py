@@ -656,7 +656,7 @@ def test_more_failures_than_allowed_is_exit_code_4(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"metrics": ["si_sdrr"]}, "did you mean si_sdr?"),
+        ({"metrics": ["si_sdrr"]}, "did you mean si_sdr"),
         ({"systems": ["noizy"]}, "did you mean noisy?"),
         ({"metrix": ["si_sdr"]}, "line 13: metrix: unknown key; did you mean metrics?"),
         ({"task": "lips"}, "'lip2speech', 'video2audio' or 'talking_face'"),
