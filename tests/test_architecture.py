@@ -27,10 +27,10 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("levels", "media", "weights", "views", "stats"),
     ("plugins",),
     ("datasets", "noise", "enrollment", "protocol", "store", "engines"),
-    ("generate", "measure"),
+    ("building", "generate", "measure"),
     ("figures", "reproduce", "leaderboard", "page", "assemble"),
     ("catalogue", "console", "gate", "tracking"),
-    ("runner", "scoring", "comparing"),
+    ("runner", "scoring", "comparing", "ratings", "opinions", "listening"),
     ("cli",),
 )
 # Plugins stand beside the straight line: nobody names them, and they know how to see, not to run.

@@ -61,6 +61,8 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(no_args_is_help=True, help="List, fetch and accept network weights.")
 app.add_typer(weights_app, name="weights")
+build_app = typer.Typer(no_args_is_help=True, help="Write corpora that are made of others.")
+app.add_typer(build_app, name="build")
 
 PluginFiles = Annotated[
     list[Path] | None,
@@ -453,6 +455,64 @@ def reproduce(
 
 
 @app.command()
+def ratings(
+    file: Annotated[Path, typer.Argument(help="CSV of rater, sample, system, score.")],
+    scale: Annotated[
+        str, typer.Option(help="mushra (0-100), ten (1-10), mos (1-5), or ab (A, B, choice).")
+    ],
+    columns: Annotated[
+        str, typer.Option(help="Columns of other names: rater=listener_id,score=stars.")
+    ] = "",
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only lines with this: question=quality; repeatable.")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="MUSHRA trials may lack systems.")
+    ] = False,
+    screen: Annotated[
+        str, typer.Option(help="Hidden reference: leave out raters who do not hear it (BS.1534-3).")
+    ] = "",
+    store: Annotated[
+        str | None, typer.Option(help="A run's store: correlate the ratings with its metrics.")
+    ] = None,
+    condition: Annotated[str, typer.Option(help="Which rows of the run: snr_db=-10.")] = "",
+    dataset: Annotated[str, typer.Option(help="Which data set of the run.")] = "",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for Markdown, CSV, JSON and the SVG box plot.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Average human ratings, or count AB preferences, with intervals over raters and samples.
+
+    Examples: `phonoscope ratings mushra.csv --scale mushra --output listening`,
+    `phonoscope ratings mos.csv --scale mos --store runs/lrs3_demo`,
+    `phonoscope ratings ab.csv --scale ab`
+
+    A problem in the file (missing, out_of_range, duplicate, ...) is named with its line, exit code
+    2.
+    """
+    from phonoscope import listening, opinions
+    from phonoscope import ratings as files
+
+    chosen = {"columns": files.pairs("--columns", _names(columns)), "where": _where(where)}
+    if scale == files.AB:
+        if store or screen or partial:
+            raise UserError("--store, --screen and --partial are for scores, not for --scale ab")
+        report = listening.of_choices(file, **chosen)
+    else:
+        run = None
+        if store:
+            _discover(None)
+            run = opinions.measured(store, condition=condition, dataset=dataset)
+        report = listening.of_scores(file, scale, partial=partial, screen=screen, run=run, **chosen)
+    paths: list[Path] = []
+    if output:
+        with _writing(output):
+            paths = listening.write(report, output)
+    _print_listening(report, paths, as_json=as_json)
+
+
+@app.command()
 def sync(
     store: Annotated[Path, typer.Argument(help="The store whose results are to be sent.")],
     tracking: Annotated[str | None, typer.Option(help="MLflow tracking URI.")] = None,
@@ -528,6 +588,78 @@ def accept_licence(
     typer.echo(f"noted in {weights.accept(family)}")
 
 
+@build_app.command("lrs3-chime3")
+def build_lrs3_chime3(
+    lrs3: Annotated[Path, typer.Option(help="LRS3: the folder that holds `test`.")],
+    noise: Annotated[Path, typer.Option(help="CHiME3: a folder above `backgrounds`.")],
+    out: Annotated[Path, typer.Option(help="A new folder, or one of an unfinished build.")],
+    enhanced: Annotated[
+        Path | None, typer.Option(help="The enhanced track: <video>/<utterance>.wav.")
+    ] = None,
+    clean_track: Annotated[
+        str | None, typer.Option(help="enhanced (default where it is given) or orig.")
+    ] = None,
+    snr: Annotated[str, typer.Option(help="dB, separated by commas.")] = "5,0,-5,-10,-15,-20",
+    seed: Annotated[int, typer.Option(help="Decides which noise is cut where.")] = 0,
+    level: Annotated[str, typer.Option(help="What the SNR is a ratio of.")] = "whole_file_power",
+    clip: Annotated[str, typer.Option(help="The rule against clipping.")] = "rescale_peak095",
+    noise_choice: Annotated[str, typer.Option(help="hash_v1 or sgmse_seed0.")] = "hash_v1",
+    short_noise: Annotated[str, typer.Option(help="error, wrap or zero_pad.")] = "error",
+    pairing: Annotated[
+        str, typer.Option(help="same_crop_all_snrs or independent.")
+    ] = "same_crop_all_snrs",
+    storage: Annotated[str, typer.Option(help="float32 or pcm16.")] = "float32",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Build from what there is of LRS3 and CHiME3.")
+    ] = False,
+    engine: EngineName = "processes",
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write LRS3's test set in CHiME3's noise: a WAV for each clip and SNR. It resumes.
+
+    Example: `phonoscope build lrs3-chime3 --lrs3 LRS3 --noise CHiME3 --out LRS3-CHiME3`
+
+    A protocol's condition `snr_db` mixes the same without files. Exit code 0 where every mixture
+    was made, 4 where some failed.
+    """
+    from phonoscope import building, engines
+
+    _discover(None)
+    worker = engines.make(engine, workers=workers)
+    try:
+        built = building.lrs3_chime3(
+            out,
+            root=lrs3,
+            noise_root=noise,
+            engine=worker,
+            enhanced=enhanced,
+            clean_track=clean_track,
+            snrs=_decibels(snr),
+            seed=seed,
+            partial=partial,
+            listeners=[_listener(quiet)],
+            level=level,
+            clip=clip,
+            noise_choice=noise_choice,
+            short_noise=short_noise,
+            pairing=pairing,
+            storage=storage,
+        )
+    finally:
+        worker.close()
+    for line in built.told():
+        typer.echo(line)
+    raise typer.Exit(FAILED if built.failures else 0)
+
+
+def _decibels(text: str) -> list[float]:
+    try:
+        return [float(item) for item in _names(text)]
+    except ValueError:
+        raise UserError(f"--snr {text}: give numbers of dB with commas, such as 5,0,-5") from None
+
+
 def _opened(protocol: str, store: str | None, *, limit: int | None, quiet: bool) -> tuple[Any, Any]:
     """Return a protocol whose rules were checked, and its store, made if need be."""
     from phonoscope import protocol as protocols
@@ -540,6 +672,27 @@ def _opened(protocol: str, store: str | None, *, limit: int | None, quiet: bool)
 
 def _is_store(source: str) -> bool:
     return os.path.isfile(Path(source, "store.json"))  # noqa: PTH113 - any text may be asked for
+
+
+def _where(texts: list[str] | None) -> dict[str, str]:
+    from phonoscope import ratings as files
+
+    return files.pairs("--where", texts or [])
+
+
+def _print_listening(report: Any, paths: list[Path], *, as_json: bool) -> None:
+    from phonoscope import listening
+
+    if as_json:
+        typer.echo(listening.to_json(report), nl=False)
+        return
+    for number, (title, heads, lines, *_) in enumerate(listening.tables(report, brief=True)):
+        typer.echo(f"{chr(10) if number else ''}{title}")
+        _print_table(heads, lines)
+    for note in listening.notes(report):
+        _note(note)
+    for path in paths:
+        typer.echo(path)
 
 
 def _print_reproduction(made: Any, items: Any, *, as_json: bool) -> None:

@@ -445,9 +445,9 @@ def distribution(
 
     The box spans the quartiles, the whiskers reach to the last value within 1.5 times its length;
     the mean's interval is a bar through its diamond. At most `DRAWN` dots are drawn per group,
-    evenly by rank with both ends; box and mean use all values. Groups of at most `BUBBLES`
-    different values, such as opinion scores, have a disc per value in the place of dots, its area
-    the share of the value.
+    evenly by rank with both ends; box and mean use all values. Where there are many values and at
+    most `BUBBLES` different ones, such as opinion scores, a disc per value stands in the place of
+    dots, its area the share of the value.
 
     Parameters
     ----------
@@ -467,11 +467,12 @@ def distribution(
     row, top = 40, 34
     floor = top + row * max(len(groups), 1)
     height = floor + 46
+    dots = _discs if _few(groups) else _dots if tips else _plain_dots
     body = [
         f'<text class="t" x="12" y="20">{escape(shorten(title, width - 24))}</text>',
         _columns(x, top, floor, width),
         *(
-            _strip(g, x, top + row * (i + 0.5), left, decimals, tips=tips)
+            _strip(g, x, top + row * (i + 0.5), left, decimals, dots=dots)
             for i, g in enumerate(groups)
         ),
         f'<text x="{_px((left + width - 16) / 2)}" y="{height - 10}" text-anchor="middle">'
@@ -479,6 +480,14 @@ def distribution(
     ]
     about = f"{title}: {label}, for {', '.join(g.label for g in groups)}"
     return _svg(body, width, height, about=about, standalone=standalone)
+
+
+def _few(groups: Sequence[Group]) -> bool:
+    different = {value for group in groups for value in group.values}
+    return len(different) <= BUBBLES < max((len(group.values) for group in groups), default=0)
+
+
+_Dots = Callable[[Group, "_Scale", float, int], Iterator[str]]
 
 
 def _columns(x: _Scale, top: float, floor: float, width: int) -> str:
@@ -492,9 +501,7 @@ def _columns(x: _Scale, top: float, floor: float, width: int) -> str:
     return "".join([*lines, f'<path class="a" d="M{_px(x.start)} {_px(floor)}H{width - 16}"/>'])
 
 
-def _strip(
-    group: Group, x: _Scale, y: float, left: float, decimals: int, *, tips: bool = True
-) -> str:
+def _strip(group: Group, x: _Scale, y: float, left: float, decimals: int, *, dots: _Dots) -> str:
     name = escape(shorten(group.label, left - 34))
     parts = [
         marker(group.slot, 16, y),
@@ -502,9 +509,7 @@ def _strip(
         f"{name}</text>",
     ]
     if group.values:
-        few = len(set(group.values)) <= BUBBLES < len(group.values)
-        dots = (_discs if few else _dots if tips else _plain_dots)(group, x, y, decimals)
-        parts += [*dots, _box(group, x, y), _mean(group, x, y, decimals)]
+        parts += [*dots(group, x, y, decimals), _box(group, x, y), _mean(group, x, y, decimals)]
     else:
         parts.append(f'<text x="{_px(left + 8)}" y="{_px(y)}" dy=".34em">nothing measured</text>')
     return f'<g class="s{_slot(group.slot)}">{"".join(parts)}</g>'
@@ -565,7 +570,8 @@ def _mean(group: Group, x: _Scale, y: float, decimals: int) -> str:
     bar = ""
     if math.isfinite(group.low) and math.isfinite(group.high):
         tip += f", 95 % {number(group.low, decimals)} to {number(group.high, decimals)}"
-        bar = f'<path class="w i" d="M{_px(x(group.low))} {_px(y)}H{_px(x(group.high))}"/>'
+        caps = "".join(f"M{_px(x(end))} {_px(y - 5)}v10" for end in (group.low, group.high))
+        bar = f'<path class="w i" d="M{_px(x(group.low))} {_px(y)}H{_px(x(group.high))}{caps}"/>'
     corners = _path(((x(value) + dx, y + dy) for dx, dy in _ring(4, 6.2, 0)), close=True)
     return f'<g><title>{tip}</title>{bar}<path class="o" d="{corners}"/></g>'
 

@@ -567,7 +567,8 @@ def md(text: object) -> str:
     return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)
 
 
-def _md_table(head: Sequence[str], lines: Iterable[Sequence[str]], *, left: int) -> str:
+def md_table(head: Sequence[str], lines: Iterable[Sequence[str]], *, left: int) -> str:
+    """Return a table in Markdown of escaped cells; the first `left` columns are texts."""
     rule = [":--" if i < left else "--:" for i in range(len(head))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
 
@@ -595,7 +596,7 @@ def _md_section(board: Leaderboard, section: Section) -> str:
             seed, n = [""] if several else [], str(paper.n or "")
             cells = [_md_paper(paper.cells.get(c.metric), c) for c in board.columns]
             lines.append([*point, f"*{md(paper.system)}* (published)", *seed, n, "", *cells])
-    return _md_table(head, lines, left=len(axes) + 1)
+    return md_table(head, lines, left=len(axes) + 1)
 
 
 def _zip(
@@ -655,7 +656,7 @@ def _md_published(board: Leaderboard) -> str:
 def comparison_table(board: Leaderboard, items: Sequence[Comparison]) -> str:
     """Return published numbers beside ours, with verdicts, as a table in Markdown."""
     lines = [[md(text) for text in line] for line in table(board, items)]
-    return _md_table(HEADS, lines, left=5)
+    return md_table(HEADS, lines, left=5)
 
 
 def order_lines(board: Leaderboard) -> tuple[str, ...]:
@@ -690,7 +691,7 @@ def _md_troubles(board: Leaderboard) -> str:
         lines.append([md(text) for text in texts])
     rest = len(found) - FAILURES_LISTED
     more = [f"{rest} more are in the JSON file."] if rest > 0 else []
-    table = _md_table(head, lines, left=len(head))
+    table = md_table(head, lines, left=len(head))
     return "\n\n".join(["## Failures and unsupported samples", table, *more])
 
 

@@ -20,6 +20,14 @@ bounded.
 Pairing. The draws depend only on the sorted set of groups and the seed, so systems on the same
 samples are resampled alike.
 
+Two factors (`crossed`: ratings of samples by raters). Neither ratings of one rater nor those of one
+sample are independent, so both are drawn, independently of each other, and a rating counts as often
+as its rater times as often as its sample: the pigeonhole bootstrap. No bootstrap is exact for
+crossed factors (McCullagh 2000); this one overestimates the variance a little, by at most the part
+that is peculiar to single ratings. Of simulated means it covered 91 % with 5 raters x 5 samples and
+93 % with 10 x 10 and with 20 x 20 (equal variances of rater, sample and single rating), and 99 %
+where only single ratings vary.
+
 p-value. Two-sided inversion of that interval: ``2 (k + 1) / (draws + 1)``, at most 1, where k
 counts the resampled differences on the rarer side of zero. It is never 0.
 
@@ -30,6 +38,8 @@ References
 Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 16.
 Davison and Hinkley, Bootstrap Methods and their Application, 1997, sections 3.8 and 4.2.
 Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6, 1979.
+McCullagh, Resampling and exchangeable arrays, Bernoulli 6, 2000.
+Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1, 2007.
 """
 
 from __future__ import annotations
@@ -417,6 +427,134 @@ def pairwise(
 
 
 @dataclass(frozen=True, slots=True)
+class Crossed:
+    """Means of systems whose values have two crossed factors, and all their differences."""
+
+    estimates: Mapping[str, Estimate]
+    comparisons: tuple[Comparison, ...]
+
+
+def crossed(
+    values: Mapping[str, Sequence[float]],
+    rows: Mapping[str, Sequence[str]],
+    columns: Mapping[str, Sequence[str]],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Crossed:
+    """Average values that have two crossed factors, such as the rater and the sample of a rating.
+
+    Parameters
+    ----------
+    values : mapping of system to values
+        Each value counts alike. A pair of row and column may have none, one, or several.
+    rows, columns : mapping of system to names
+        The levels of the two factors, one for each value.
+    draws, seed : int
+        Of the pigeonhole bootstrap. All systems share the draws. At least 100 draws per pair of
+        systems are made, as in `pairwise`.
+
+    Returns
+    -------
+    Crossed
+        `std` (ddof 0) is the spread over values. There is no interval where a factor has one level
+        (``one_group``); where one has fewer than `FEW_GROUPS`, it is too narrow (``few_groups``).
+        `n` of a comparison counts the pairs of row and column that both systems have.
+
+    Raises
+    ------
+    ValueError
+        On a NaN or an infinity, no values, or lengths that differ.
+    """
+    for name, given in values.items():
+        _check(rows[name], len(given), draws)
+        _check(columns[name], len(given), draws)
+        if not len(given) or not np.isfinite(given).all():
+            raise ValueError(f"{name}: an average takes finite numbers, at least one")
+    pairs = list(itertools.combinations(values, 2))
+    draws = max(draws, 100 * len(pairs))
+    cells = {name: _cells(values[name], rows[name], columns[name]) for name in values}
+    drawn = _pigeonholes(cells, draws=draws, seed=seed)
+    sides = {
+        name: _Side(
+            _quotient(_parts(values[name], pooled=False))[0], cells[name].table, drawn[name]
+        )
+        for name in values
+    }
+    found = [_compare(sides[a], sides[b], cells[a].shared(cells[b])) for a, b in pairs]
+    adjusted = holm([item.p for item in found])
+    comparisons = [
+        Comparison(a, b, item, p) for (a, b), item, p in zip(pairs, found, adjusted, strict=True)
+    ]
+    estimates = {name: _crossed_estimate(values[name], cells[name], drawn[name]) for name in values}
+    return Crossed(estimates, tuple(comparisons))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The pairs of row and column of one system, sorted, with sum and count of their values."""
+
+    pairs: tuple[tuple[str, str], ...]
+    table: Floats
+
+    def levels(self, factor: int) -> set[str]:
+        return {pair[factor] for pair in self.pairs}
+
+    def shared(self, other: _Cells) -> int:
+        return len(set(self.pairs) & set(other.pairs))
+
+
+def _cells(values: Sequence[float], rows: Sequence[str], columns: Sequence[str]) -> _Cells:
+    found: dict[tuple[str, str], list[float]] = {}
+    for value, *pair in zip(values, rows, columns, strict=True):
+        found.setdefault((pair[0], pair[1]), []).append(float(value))
+    pairs = sorted(found)
+    return _Cells(tuple(pairs), np.array([[math.fsum(found[p]), len(found[p])] for p in pairs]))
+
+
+def _pigeonholes(cells: Mapping[str, _Cells], *, draws: int, seed: int) -> dict[str, Floats | None]:
+    """Return the mean of each system in every draw, NaN where nothing of it is drawn."""
+    counts, ranks = [], []
+    for factor in (0, 1):
+        levels = sorted(set().union(*(item.levels(factor) for item in cells.values())))
+        ranks.append({level: i for i, level in enumerate(levels)})
+        counts.append(np.concatenate(list(_counts(len(levels), draws, 2 * seed + factor))))
+    return {name: _pigeonhole(item, counts, ranks) for name, item in cells.items()}
+
+
+def _pigeonhole(
+    cells: _Cells, counts: Sequence[NDArray[np.uint16]], ranks: Sequence[Mapping[str, int]]
+) -> Floats | None:
+    if any(len(cells.levels(factor)) < 2 for factor in (0, 1)):
+        return None
+    places = [[ranks[factor][pair[factor]] for pair in cells.pairs] for factor in (0, 1)]
+    block = max(1, _BLOCK // len(cells.pairs))
+    drawn = []
+    for start in range(0, len(counts[0]), block):
+        rows, columns = (
+            count[start : start + block, place].astype(np.float64)
+            for count, place in zip(counts, places, strict=True)
+        )
+        drawn.append(np.einsum("dp,pk->dk", rows * columns, cells.table))
+    sums = np.concatenate(drawn)
+    sums[sums[:, 1] == 0] = math.nan
+    quotients = cells.table[:, 0] / cells.table[:, 1]
+    means: Floats = np.clip(sums[:, 0] / sums[:, 1], quotients.min(), quotients.max())
+    return means
+
+
+def _crossed_estimate(values: Sequence[float], cells: _Cells, drawn: Floats | None) -> Estimate:
+    parts = _parts(values, pooled=False)
+    value, std = _quotient(parts)[0], float(np.std(np.sort(parts[:, 0])))
+    if drawn is None:
+        return Estimate(value, math.nan, math.nan, std, len(values), flags=("one_group",))
+    fewest = min(len(cells.levels(factor)) for factor in (0, 1))
+    flags: tuple[str, ...] = ("few_groups",) if fewest < FEW_GROUPS else ()
+    flags += ("zero_denominator",) if np.isnan(drawn).any() else ()
+    return Estimate(value, *_percentiles(drawn), std, len(values), flags=flags)
+
+
+@dataclass(frozen=True, slots=True)
 class _Side:
     """One system's aggregate, its records, and its aggregate in every draw (None: no draws)."""
 
@@ -524,11 +662,44 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float:
     """
     from scipy.stats import rankdata
 
-    if len(x) != len(y) or np.isnan([*x, *y]).any():
-        raise ValueError("spearman takes two lists of one length without NaN")
+    _check_sides(x, y)
+    return pearson(rankdata(x).tolist(), rankdata(y).tolist())
+
+
+def pearson(x: Sequence[float], y: Sequence[float]) -> float:
+    """Linear correlation: in [-1, 1]; NaN where one side is constant.
+
+    Raises
+    ------
+    ValueError
+        As in `spearman`.
+    """
+    _check_sides(x, y)
     if len(set(x)) < 2 or len(set(y)) < 2:
         return math.nan
-    ranks: Any = np.stack([rankdata(x), rankdata(y)])
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    a, b = ranks
+    sides: Any = np.array([x, y], dtype=np.float64)
+    sides -= sides.mean(axis=1, keepdims=True)
+    sides /= np.abs(sides).max(axis=1, keepdims=True)
+    a, b = sides
     return float(np.clip(a @ b / math.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
+
+
+def kendall(x: Sequence[float], y: Sequence[float]) -> float:
+    """Kendall's tau-b (ties corrected): in [-1, 1]; NaN where one side is constant.
+
+    Raises
+    ------
+    ValueError
+        As in `spearman`.
+    """
+    from scipy.stats import kendalltau
+
+    _check_sides(x, y)
+    if len(set(x)) < 2 or len(set(y)) < 2:
+        return math.nan
+    return float(kendalltau(x, y).statistic)
+
+
+def _check_sides(x: Sequence[float], y: Sequence[float]) -> None:
+    if len(x) != len(y) or np.isnan([*x, *y]).any():
+        raise ValueError("a correlation takes two lists of one length without NaN")
