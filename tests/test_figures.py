@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from skimage.color import deltaE_ciede2000, rgb2lab
 
-from phonoscope import figures
-from phonoscope.figures import Group, Point, Series, curve, distribution, number, ticks
+from phonoscope import figures, runner
+from phonoscope.figures import (
+    Group,
+    Point,
+    Series,
+    Share,
+    curve,
+    distribution,
+    number,
+    shares,
+    ticks,
+)
+from phonoscope.leaderboard import Cell, Column, Leaderboard, Row, SampleValue
+from phonoscope.types import Condition, Estimate
 
 SVG = "{http://www.w3.org/2000/svg}"
 LINE = tuple(Point(x, 1 + x / 10, 0.9 + x / 10, 1.2 + x / 10) for x in (-10.0, 0.0, 5.0))
@@ -161,3 +177,183 @@ def test_shorten_keeps_short_names_and_cuts_long_ones() -> None:
     cut = figures.shorten("a" * 300, 100)
     assert cut.endswith("…")
     assert len(cut) < 17
+
+
+# Colours
+
+
+def linear(colour: str) -> np.ndarray:
+    value = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def seen(colour: str, eye: list[list[float]]) -> np.ndarray:
+    """Return the CIELAB colour that such an eye sees."""
+    value = np.clip(np.array(eye) @ linear(colour), 0, 1)
+    shown = np.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055)
+    return rgb2lab(shown[None, None])[0, 0]
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1.
+EYES = {
+    "normal": [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+    "protan": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deutan": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritan": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+@pytest.mark.parametrize("eye", EYES)
+@pytest.mark.parametrize(
+    ("colours", "grey"), [(figures.LIGHT, "#59636e"), (figures.DARK, "#9aa5b1")]
+)
+def test_every_eye_tells_the_colours_apart(colours: tuple[str, ...], grey: str, eye: str) -> None:
+    assert grey in figures.STYLE
+    labs = [seen(colour, EYES[eye]) for colour in (*colours, grey)]
+    least = min(deltaE_ciede2000(a, b) for a, b in itertools.combinations(labs, 2))
+    assert least >= 8
+
+
+@pytest.mark.parametrize(("colours", "paper"), [(figures.LIGHT, 1.0), (figures.DARK, 0.007)])
+def test_colours_stand_out_from_the_paper(colours: tuple[str, ...], paper: float) -> None:
+    shares = (0.2126, 0.7152, 0.0722)
+    for colour in colours:
+        light = float(linear(colour) @ shares)
+        assert (max(light, paper) + 0.05) / (min(light, paper) + 0.05) >= 2.9, colour
+
+
+def test_nine_systems_and_three_references_look_all_different() -> None:
+    slots = [*range(9), *range(figures.NEUTRAL, figures.NEUTRAL + 3)]
+    looks = {(figures._slot(slot), figures._shape(slot)) for slot in slots}
+    assert len(looks) == len(slots)
+    assert {figures._slot(slot) for slot in slots[-3:]} == {figures.GREY}
+    assert figures.GREY not in {figures._slot(slot) for slot in slots[:-3]}
+
+
+# Many series, many ties, means, votes
+
+
+def test_bars_take_the_place_of_bands_that_would_hide_each_other() -> None:
+    few = draw([Series(f"s{i}", LINE, i) for i in range(figures.BANDS)])
+    many = draw([Series(f"s{i}", LINE, i) for i in range(figures.BANDS + 1)])
+    assert (len(classes(few, "b")), len(classes(few, "w"))) == (figures.BANDS, 0)
+    bars = classes(many, "w")
+    assert (len(classes(many, "b")), len(bars)) == (0, 3 * (figures.BANDS + 1))
+    places = {re.match(r"M([\d.]+) ", bar.get("d") or "")[1] for bar in bars}
+    assert len(places) == len(bars)
+
+
+def test_legend_entries_do_not_touch() -> None:
+    names = ["Clean", "Noisy", "SGMSE+", "AV-Gen", "WWW@@@", "IL2S (SSL)", "MMMMM", "LipDiffuser"]
+    text, _ = figures._legend([Series(name, LINE, i) for i, name in enumerate(names)], 460)
+    lines = re.findall(r'd="M([\d.]+) ([\d.]+)h24"', text)
+    texts = re.findall(r'class="k" x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]+)<', text)
+    for (x, y, name), (next_x, next_y) in zip(texts[:-1], lines[1:], strict=True):
+        assert y != next_y or float(x) + figures._width(name) < float(next_x)
+
+
+def test_the_interval_of_the_mean_is_drawn_and_told() -> None:
+    group = Group("a", (1.0, 2.0, 3.0), (), 0, 1.5, 2.75)
+    root = ET.fromstring(distribution([group], label="x", title="t"))
+    tips = [item.text for item in root.iter(f"{SVG}title")]
+    assert "a: mean 2.00, n = 3, 95 % 1.50 to 2.75" in tips
+    assert len(classes(root, "i")) == 1
+    assert len(classes(root, "o")) == 1
+    bare = ET.fromstring(distribution([Group("a", (1.0, 2.0))], label="x", title="t"))
+    assert not classes(bare, "i")
+
+
+def test_few_different_values_are_discs_whose_area_is_their_share() -> None:
+    values = (1.0,) * 16 + (2.0,) * 4 + (5.0,) * 1
+    root = ET.fromstring(
+        distribution([Group("a", values), Group("b", (3.0,))], label="x", title="t")
+    )
+    discs = [(float(d.get("r") or 0), d[0].text) for d in classes(root, "d")]
+    assert [text for _, text in discs][:3] == ["1.00: 16 of 21", "2.00: 4 of 21", "5.00: 1 of 21"]
+    assert discs[0][0] / discs[1][0] == pytest.approx(2, abs=0.03)
+    assert discs[0][0] / discs[2][0] == pytest.approx(4, abs=0.06)
+
+
+def test_without_tips_the_same_dots_are_one_path() -> None:
+    group = Group("a", tuple(float(i * i) for i in range(40)))
+    full = ET.fromstring(distribution([group], label="x", title="t"))
+    short = ET.fromstring(distribution([group], label="x", title="t", tips=False))
+    dots = {(d.get("cx"), d.get("cy")) for d in classes(full, "d")}
+    path = classes(short, "e")[0].get("d") or ""
+    assert set(re.findall(r"M([\d.]+) ([\d.]+)h0", path)) == dots
+    assert not classes(short, "d")
+
+
+def test_limits_are_the_ends_of_the_axis() -> None:
+    root = ET.fromstring(
+        distribution([Group("a", (40.0, 60.0))], label="x", title="t", limits=(0, 100))
+    )
+    assert {"0", "100"} <= {item.text for item in root.iter(f"{SVG}text")}
+
+
+def test_votes_divide_a_bar_where_their_share_is() -> None:
+    row = Share("X", "Y", 30, 10, 2, 0.6, 0.9, (2, 5))
+    root = ET.fromstring(shares([row, Share("X", "Z", 0, 0, 3)], title="t"))
+    first, second = classes(root, "v")
+    wide, narrow = (float(part.get("width") or 0) for part in (first, second))
+    assert wide / narrow == pytest.approx(3, abs=0.02)
+    start = float(first.get("x") or 0)
+    ends = re.findall(r"M([\d.]+) [\d.]+H([\d.]+)", classes(root, "z")[0].get("d") or "")
+    low, high = (float(end) for end in ends[0])
+    assert (low - start) / (wide + narrow) == pytest.approx(0.6, abs=0.002)
+    assert (high - start) / (wide + narrow) == pytest.approx(0.9, abs=0.002)
+    texts = {item.text for item in root.iter(f"{SVG}text")}
+    assert {"30", "10", "X", "Y (2 ties)", "Z (3 ties)"} <= texts
+    assert {tip.text for tip in root.iter(f"{SVG}title")} == {"30 for X", "10 for Y"}
+
+
+def test_a_count_stands_only_where_there_is_room() -> None:
+    root = ET.fromstring(shares([Share("X", "Y", 999, 1)], title="t"))
+    assert "1" not in {item.text for item in root.iter(f"{SVG}text")}
+    assert "1 for Y" in {tip.text for tip in root.iter(f"{SVG}title")}
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_any_name_of_a_voted_system_is_well_formed(a: str, b: str) -> None:
+    assert ET.fromstring(shares([Share(a, b, 3, 4, 1, 0.1, 0.8)], title=a)).tag.endswith("svg")
+
+
+# The board's figures
+
+
+def test_a_board_has_curves_and_a_box_plot_per_point(tmp_path: Path) -> None:
+    samples = tuple(SampleValue(f"s{i}", "g", 1.0 + i) for i in range(3))
+    rows = [
+        Row(name, "demo", "r", Condition((("snr_db", snr),)), 0, "system", 3, {
+            "pesq_wb": Cell(Estimate(2.0, 1.5, 2.5, 0.8, 3), samples),
+            "wer": Cell(Estimate(1.0, 0.5, 1.5, math.nan, 3), samples),
+        })
+        for snr in (0, -10)
+        for name in ("a", "b")
+    ]  # fmt: skip
+    columns = (Column("pesq_wb", "PESQ", "MOS", "higher"), Column("wer", "WER", "-", "lower"))
+    board = Leaderboard("t", "", "p", "lip2speech", columns, tuple(rows))
+    files = runner.drawn(board, tmp_path)
+    names = {path.name for path in files}
+    boxes = {f"{m}-box-snr_db_{s}.svg" for m in ("pesq_wb", "wer") for s in ("0", "-10")}
+    assert names == {"pesq_wb.svg", "wer.svg"} | boxes
+    assert all(path.parent == tmp_path / "figures" for path in files)
+    pesq, wer = (
+        (tmp_path / "figures" / f"{name}-box-snr_db_-10.svg").read_text("utf-8")
+        for name in ("pesq_wb", "wer")
+    )
+    assert "a: mean 2.00, n = 3, 95 % 1.50 to 2.50" in pesq
+    # The board's WER is no mean over samples, so its interval is not the diamond's.
+    assert "a: mean 2.00, n = 3<" in wer

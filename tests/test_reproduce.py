@@ -431,6 +431,17 @@ def test_a_board_without_published_numbers_is_run_all_the_same(command: Command)
     assert Path("runs/tones/board/leaderboard.md").is_file()
 
 
+def test_the_board_command_draws_the_figures(command: Command) -> None:
+    published("Model,si_sdr,0,,4,,,Table 1,")
+    assert command(PROTOCOL).exit_code == 1
+    for formats, names in (("svg", ["si_sdr-box.svg"]), ("md", [])):
+        done = CliRunner().invoke(
+            cli.app, ["board", "runs/tones", "--formats", formats, "--output", formats]
+        )
+        assert done.exit_code == 0, done.output
+        assert [path.name for path in Path(formats, "figures").glob("*")] == names
+
+
 def test_a_tolerance_decides(command: Command) -> None:
     published("Model,si_sdr,0,,4,,,Table 1,")
     done = command(PROTOCOL, "--tolerance", "si_sdr=100")

@@ -76,6 +76,10 @@ EngineName = Annotated[str, typer.Option(help="serial, processes or ray.")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes; all cores by default.", min=1)]
 Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1.")]
 Limit = Annotated[int | None, typer.Option(help="Only the first samples of each data set.", min=1)]
+MoreSystems = Annotated[
+    list[str] | None,
+    typer.Option("--system", help="A system plugin to run besides the protocol's; repeatable."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and failures.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -165,6 +169,7 @@ def run(
     workers: Workers = None,
     device: Device = "cpu",
     limit: Limit = None,
+    system: MoreSystems = None,
     plugin: PluginFiles = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and what the store has; run nothing.")
@@ -177,16 +182,17 @@ def run(
 ) -> None:
     """Run a protocol and print its leaderboard. A second run resumes.
 
-    Examples: `phonoscope run quickstart`, `phonoscope run my/protocol.yaml --store runs/mine`
+    Examples: `phonoscope run quickstart`, `phonoscope run my/protocol.yaml --store runs/mine`,
+    `phonoscope run lipdiffuser_table1 --plugin mine.py --system mine`
     """
     from phonoscope import runner
 
     _discover(plugin)
-    found, opened = _opened(protocol, store, limit=limit, quiet=quiet)
+    found, opened = _opened(protocol, store, limit=limit, systems=system, quiet=quiet)
     if dry_run:
         _print_progress(runner.status(found, opened))
         return
-    runner.remember_source(opened, protocol, limit=limit, plugins=plugin or [])
+    _remember(opened, protocol, limit=limit, plugin=plugin, systems=system)
     board = runner.run(
         found,
         opened,
@@ -284,7 +290,9 @@ def board(
     source: Annotated[str, typer.Argument(help="A store, a protocol file, or a board's name.")],
     store: Store = None,
     output: Annotated[Path | None, typer.Option(help="Folder; <store>/board by default.")] = None,
-    formats: Annotated[str, typer.Option(help="With commas.")] = "html,md,tex,csv,json",
+    formats: Annotated[
+        str, typer.Option(help="With commas; svg is the figures.")
+    ] = "html,md,tex,csv,json,svg",
     plugin: PluginFiles = None,
 ) -> None:
     """Render the leaderboard of what a store holds. Measures nothing.
@@ -294,17 +302,18 @@ def board(
     from phonoscope import runner
     from phonoscope.leaderboard import FORMATS, render
 
-    wanted = _names(formats)
+    wanted, known = _names(formats), [*FORMATS, "svg"]
     for name in wanted:
-        if name not in FORMATS:
-            raise UserError(f"there is no format {name!r}; formats are {', '.join(FORMATS)}")
+        if name not in known:
+            raise UserError(f"there is no format {name!r}; formats are {', '.join(known)}")
     _discover(plugin)
     found, opened = runner.reopen(source, store)
     made = runner.board(found, opened)
     _print_board(made)
     folder = output or Path(opened.local or ".") / "board"
     with _writing(folder):
-        paths = render(made, folder, formats=wanted)
+        paths = render(made, folder, formats=[name for name in wanted if name != "svg"])
+        paths += runner.drawn(made, folder) if "svg" in wanted else []
     for path in paths:
         typer.echo(path)
 
@@ -408,6 +417,7 @@ def reproduce(
     workers: Workers = None,
     device: Device = "cpu",
     limit: Limit = None,
+    system: MoreSystems = None,
     plugin: PluginFiles = None,
     tracking: Annotated[str | None, typer.Option(help=TRACKING_HELP)] = None,
     quiet: Quiet = False,
@@ -435,8 +445,8 @@ def reproduce(
     if no_run or _is_store(source):
         made = runner.board(*runner.reopen(source, store))
     else:
-        found, opened = _opened(source, store, limit=limit, quiet=quiet)
-        runner.remember_source(opened, source, limit=limit, plugins=plugin or [])
+        found, opened = _opened(source, store, limit=limit, systems=system, quiet=quiet)
+        _remember(opened, source, limit=limit, plugin=plugin, systems=system)
         made = runner.run(
             found,
             opened,
@@ -634,7 +644,7 @@ def build_lrs3_chime3(
             noise_root=noise,
             engine=worker,
             enhanced=enhanced,
-            clean_track=clean_track,
+            clean_track=clean_track,  # type: ignore[arg-type]  # is checked there
             snrs=_decibels(snr),
             seed=seed,
             partial=partial,
@@ -660,14 +670,34 @@ def _decibels(text: str) -> list[float]:
         raise UserError(f"--snr {text}: give numbers of dB with commas, such as 5,0,-5") from None
 
 
-def _opened(protocol: str, store: str | None, *, limit: int | None, quiet: bool) -> tuple[Any, Any]:
+def _opened(
+    protocol: str,
+    store: str | None,
+    *,
+    limit: int | None,
+    systems: list[str] | None,
+    quiet: bool,
+) -> tuple[Any, Any]:
     """Return a protocol whose rules were checked, and its store, made if need be."""
     from phonoscope import protocol as protocols
     from phonoscope import runner
 
-    found = protocols.load(protocol, limit=limit)
+    found = protocols.load(protocol, limit=limit, systems=systems or [])
     runner.check_rules(found)
     return found, runner.open_store(store, found, [_listener(quiet)])
+
+
+def _remember(
+    store: Any,
+    source: str,
+    *,
+    limit: int | None,
+    plugin: list[Path] | None,
+    systems: list[str] | None,
+) -> None:
+    from phonoscope import runner
+
+    runner.remember_source(store, source, limit=limit, plugins=plugin or [], systems=systems or [])
 
 
 def _is_store(source: str) -> bool:

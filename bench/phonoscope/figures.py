@@ -26,7 +26,7 @@ from itertools import groupby, pairwise
 
 import numpy as np
 
-LIGHT = ("#0072B2", "#D55E00", "#009E73", "#BE7FAA", "#3C0064", "#8C503C", "#8C8CFF", "#501400")
+LIGHT = ("#0072B2", "#D55E00", "#009E73", "#BE7FAA", "#3C0064", "#8C503C", "#7F7FFA", "#501400")
 DARK = ("#4DA6E0", "#FF8A47", "#2CC79B", "#FFC8F0", "#FFFF00", "#8C7850", "#6478A0", "#B4FFB4")
 GREY = len(LIGHT)
 NEUTRAL = 1000
@@ -587,7 +587,7 @@ def shares(rows: Sequence[Share], *, title: str, standalone: bool = True, width:
         One ``<svg>`` element.
     """
     sides = [[row.a for row in rows], [_other(row) for row in rows]]
-    left, right = (14 + min(max(map(_width, side), default=0), width * 0.3) for side in sides)
+    left, right = (16 + min(max(map(_width, side), default=0), width * 0.3) for side in sides)
     x = _Scale(0.0, 100.0, left, width - right)
     step, top = 40, 34
     floor = top + step * max(len(rows), 1)
