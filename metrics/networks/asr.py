@@ -16,6 +16,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -184,15 +185,22 @@ def pretrained(kind: str, name: str, device: str) -> Any:
     """
     import transformers
 
-    with quiet():
-        net, report = getattr(transformers, kind).from_pretrained(
-            weights.locate(name), local_files_only=True, output_loading_info=True
-        )
+    path = weights.locate(name)
+    again = f"run `phonoscope weights fetch {name}`, or give the whole published folder"
+    try:
+        with quiet():
+            net, report = getattr(transformers, kind).from_pretrained(
+                path, local_files_only=True, output_loading_info=True
+            )
+    except (OSError, RuntimeError, ValueError, UnpicklingError) as error:
+        raise WeightsMismatch(
+            f"weights {name!r}: {path} cannot be read as a {kind} ({error}); {again}"
+        ) from error
     missing = sorted({*report["missing_keys"], *report["mismatched_keys"]} - {NOT_NEEDED})
     if missing:
         raise WeightsMismatch(
-            f"weights {name!r} are no whole {kind}: {', '.join(missing[:3])} and "
-            f"{len(missing)} values in all are missing; run `phonoscope weights fetch {name}`"
+            f"weights {name!r}: {path} is no whole {kind}, {len(missing)} values are missing, "
+            f"such as {missing[0]}; {again}"
         )
     return net.to(device).float().eval().requires_grad_(False)
 
@@ -347,8 +355,9 @@ class Whisper:
     def prompt(self) -> list[int]:
         """What the text begins with: English, to be transcribed, without timestamps."""
         rules = self._rules
-        told = [rules["lang_to_id"]["<|en|>"], rules["task_to_id"]["transcribe"]]
-        asked = told if rules.get("is_multilingual") else []
+        asked = []
+        if rules.get("is_multilingual"):
+            asked = [rules["lang_to_id"]["<|en|>"], rules["task_to_id"]["transcribe"]]
         return [rules["decoder_start_token_id"], *asked, rules["no_timestamps_token_id"]]
 
     def labels(self, features: Any) -> list[int]:
@@ -357,18 +366,24 @@ class Whisper:
 
         rules, found = self._rules, list[int]()
         encoded = self._net.get_encoder()(features)
-        ahead, memory = self.prompt, None
-        for _ in range(rules["max_length"] - len(self.prompt)):
+        ahead, memory = self.prompt, dict[str, Any]()
+        for _ in range(rules["max_length"] - len(ahead)):
             asked = torch.tensor([ahead], device=self._device)
             out = self._net(
-                encoder_outputs=encoded, decoder_input_ids=asked, past_key_values=memory
+                encoder_outputs=encoded, decoder_input_ids=asked, use_cache=True, **memory
             )
             scores = finite(out.logits[0, -1])
             scores[rules.get("suppress_tokens") or []] = -torch.inf
             if not found:
                 scores[rules.get("begin_suppress_tokens") or []] = -torch.inf
-            ahead, memory = [int(scores.argmax())], out.past_key_values
+            ahead, memory = [int(scores.argmax())], remembered(out)
             if ahead[0] == rules["eos_token_id"]:
                 break
             found += ahead
         return found
+
+
+def remembered(output: Any) -> dict[str, Any]:
+    """Return keys and values of the tokens so far, under the name of this transformers version."""
+    names = [name for name in ("cache", "past_key_values") if name in output]
+    return {name: output[name] for name in names[:1]}
