@@ -74,6 +74,19 @@ def test_broken_files(tmp_path: Path) -> None:
         media.read_part(flac, 4000, 5000)
 
 
+def test_sixteen_bits_are_written_as_others_write_them(tmp_path: Path) -> None:
+    samples = np.array([0, 0.5, -0.5, 1.5, -1.5, 1e-5, 3 / 65_536, 0.123456], np.float32)
+    path = media.write_wav(tmp_path / "a.wav", Audio(samples, RATE), bits=16)
+    found, rate = soundfile.read(path, dtype="int16")
+    assert rate == RATE
+    assert soundfile.info(path).subtype == "PCM_16"
+    expected = [0, 16_384, -16_384, 32_767, -32_768, 0, 2, 4045]
+    assert found.tolist() == expected
+    decoded = media.read_audio(Clip(str(path)), rate=RATE).samples
+    np.testing.assert_array_equal(decoded, noise.rounded(samples.astype(float)).astype("f4"))
+    assert path.stat().st_size == 44 + 2 * len(samples)
+
+
 def test_a_sample_that_is_no_number(tmp_path: Path) -> None:
     samples = np.zeros(100, np.float32)
     samples[50] = np.nan

@@ -22,7 +22,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,7 @@ SOUNDFILE_SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".w64", ".rf64"}
 )
 UNPACKED = ("PCM_", "FLOAT", "DOUBLE")  # what soundfile calls samples that stand one by one
+PCM16 = 32_768
 BLOCK = 1 << 20
 FRESH_NS = 50_000_000  # a file this young may change again within one tick of its mtime
 SHORTFALL = 0.25  # seconds by which a clip may end before its declared end
@@ -702,11 +703,20 @@ def _ogg_end(file: BinaryIO, length: int) -> int:
 # Writing
 
 
-def write_wav(path: str | Path, audio: Audio) -> Path:
+def write_wav(path: str | Path, audio: Audio, *, bits: Literal[16, 32] = 32) -> Path:
     """Write mono sound as a 32-bit float WAV: the same sound gives the same bytes.
 
     The file appears under its name only when it is complete. The header is written here because
     libsndfile's holds the time of day.
+
+    Parameters
+    ----------
+    path : path
+        Of the file.
+    audio : Audio
+        The sound.
+    bits : {16, 32}
+        With 16, integers, rounded to 1/32768 and saturated.
 
     Raises
     ------
@@ -714,13 +724,15 @@ def write_wav(path: str | Path, audio: Audio) -> Path:
         If the samples are not one-dimensional, or exceed the 4 GiB of the format.
     """
     samples = np.asarray(audio.samples, dtype="<f4")
+    if bits == 16:
+        samples = np.clip(np.rint(samples * PCM16), -PCM16, PCM16 - 1).astype("<i2")
     if samples.ndim != 1 or samples.nbytes > 0xFFFFFFFF - 50:
         raise ValueError(f"{path}: cannot write samples of shape {samples.shape} as mono WAV")
     target = Path(path)
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(_wav_header(len(samples), audio.rate))
+            file.write(_wav_header(len(samples), audio.rate, bits))
             file.write(samples.tobytes())
         temporary.replace(target)
     finally:
@@ -728,9 +740,13 @@ def write_wav(path: str | Path, audio: Audio) -> Path:
     return target
 
 
-def _wav_header(count: int, rate: int) -> bytes:
-    size = 4 * count
-    form = struct.pack("<4sIHHIIHHH", b"fmt ", 18, 3, 1, rate, 4 * rate, 4, 32, 0)
-    fact = struct.pack("<4sII", b"fact", 4, count)
-    body = b"WAVE" + form + fact + struct.pack("<4sI", b"data", size)
+def _wav_header(count: int, rate: int, bits: int) -> bytes:
+    width = bits // 8
+    size = width * count
+    if bits == 16:
+        form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, width * rate, width, bits)
+    else:  # floats need the longer header
+        form = struct.pack("<4sIHHIIHHH", b"fmt ", 18, 3, 1, rate, width * rate, width, bits, 0)
+        form += struct.pack("<4sII", b"fact", 4, count)
+    body = b"WAVE" + form + struct.pack("<4sI", b"data", size)
     return struct.pack("<4sI", b"RIFF", len(body) + size) + body

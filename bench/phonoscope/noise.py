@@ -74,7 +74,6 @@ DNS_PEAK = 0.99
 DNS_LEVEL = 10 ** (-25 / 20)
 SNR_TOLERANCE = 1e-9  # dB
 MOST_RAISES = 120
-PCM16 = 32_768
 SGMSE_SNRS = (0, 20)  # dB; the script draws an SNR before the noise
 NOISE_BYTES = 128 << 20
 DRAWS_HELD = 8
@@ -315,7 +314,8 @@ def _rescale(clip: ClipRule, peak: float) -> float:
 
 def rounded(samples: Signal) -> Signal:
     """Return what a 16-bit file holds of a signal: rounded to 1/32768, saturated."""
-    return np.asarray(np.clip(np.rint(samples * PCM16), -PCM16, PCM16 - 1) / PCM16)
+    steps = np.clip(np.rint(samples * media.PCM16), -media.PCM16, media.PCM16 - 1)
+    return np.asarray(steps / media.PCM16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,27 +373,29 @@ class Mixture:
 
     def recipe(self, speech: Audio) -> dict[str, Scalar]:
         """Return how the mixture of `speech` is made: a row for a manifest."""
-        return self.made(speech)[1]
-
-    def made(self, speech: Audio) -> tuple[Audio, dict[str, Scalar]]:
-        """Return the mixture and its recipe; errors as `apply`."""
-        mixed, start = self._mix(speech)
-        samples = rounded(mixed.samples) if self.storage == "pcm16" else mixed.samples
-        return Audio(samples.astype(np.float32), self.rate), {
+        return {
             "snr_db": self.snr_db,
             "noise": self.noise.path,
             "noise_digest": media.digest(self.noise),
-            "start": start,
-            "noise_gain": mixed.noise_gain,
-            "total_gain": mixed.total_gain,
-            "peak": mixed.peak,
+            **self.made(speech)[1],
             "key": str(self.start),
-            "snr_db_mixed": mixed.snr_db,
             "level": self.level,
             "clip": self.clip,
             "short_noise": self.short_noise,
             "storage": self.storage,
             "rate": self.rate,
+        }
+
+    def made(self, speech: Audio) -> tuple[Audio, dict[str, Scalar]]:
+        """Return the mixture, and where the noise was cut, gains and peak; errors as `apply`."""
+        mixed, start = self._mix(speech)
+        samples = rounded(mixed.samples) if self.storage == "pcm16" else mixed.samples
+        return Audio(samples.astype(np.float32), self.rate), {
+            "start": start,
+            "noise_gain": mixed.noise_gain,
+            "total_gain": mixed.total_gain,
+            "peak": mixed.peak,
+            "snr_db_mixed": mixed.snr_db,
         }
 
     def _mix(self, speech: Audio) -> tuple[Mixed, int]:

@@ -79,7 +79,7 @@ def lrs3(
         If a folder is not there, or a text file has no transcript.
     """
     enhanced = enhanced or None
-    track = _track(name, clean_track, enhanced)
+    track = track_of(name, clean_track, enhanced)
     base = existing(root, name)
     films = by_stem(base / "test", (".mp4",))
     films = {sample: path for sample, path in films.items() if sample.count("/") == 1}
@@ -96,7 +96,14 @@ def lrs3(
     return listed(name, samples, noises, variant=track, lacking=lacking)
 
 
-def _track(name: str, asked: CleanTrack | None, enhanced: str | Path | None) -> CleanTrack:
+def track_of(name: str, asked: CleanTrack | None, enhanced: str | Path | None) -> CleanTrack:
+    """Return which sound counts as clean.
+
+    Raises
+    ------
+    SpecError
+        If it is the enhanced one, and there is none.
+    """
     if asked == "enhanced" and enhanced is None:
         raise SpecError(
             f"data set {name}: clean_track enhanced needs the folder of the enhanced sound; "
