@@ -63,8 +63,6 @@ weights_app = typer.Typer(no_args_is_help=True, help="List, fetch and accept net
 app.add_typer(weights_app, name="weights")
 build_app = typer.Typer(no_args_is_help=True, help="Write corpora that are made of others.")
 app.add_typer(build_app, name="build")
-build_app = typer.Typer(no_args_is_help=True, help="Write corpora that are made of others.")
-app.add_typer(build_app, name="build")
 
 PluginFiles = Annotated[
     list[Path] | None,
@@ -741,78 +739,6 @@ def _print_reproduction(made: Any, items: Any, *, as_json: bool) -> None:
         _print_table(heads, lines)
     for line in (reproduction.summary(items), *order_lines(made)):
         typer.echo(line)
-
-
-@build_app.command("lrs3-chime3")
-def build_lrs3_chime3(
-    lrs3: Annotated[Path, typer.Option(help="LRS3: the folder that holds `test`.")],
-    noise: Annotated[Path, typer.Option(help="CHiME3: a folder above `backgrounds`.")],
-    out: Annotated[Path, typer.Option(help="A new folder, or one of an unfinished build.")],
-    enhanced: Annotated[
-        Path | None, typer.Option(help="The enhanced track: <video>/<utterance>.wav.")
-    ] = None,
-    clean_track: Annotated[
-        str | None, typer.Option(help="enhanced (default where it is given) or orig.")
-    ] = None,
-    snr: Annotated[str, typer.Option(help="dB, separated by commas.")] = "5,0,-5,-10,-15,-20",
-    seed: Annotated[int, typer.Option(help="Decides which noise is cut where.")] = 0,
-    level: Annotated[str, typer.Option(help="What the SNR is a ratio of.")] = "whole_file_power",
-    clip: Annotated[str, typer.Option(help="The rule against clipping.")] = "rescale_peak095",
-    noise_choice: Annotated[str, typer.Option(help="hash_v1 or sgmse_seed0.")] = "hash_v1",
-    short_noise: Annotated[str, typer.Option(help="error, wrap or zero_pad.")] = "error",
-    pairing: Annotated[
-        str, typer.Option(help="same_crop_all_snrs or independent.")
-    ] = "same_crop_all_snrs",
-    storage: Annotated[str, typer.Option(help="float32 or pcm16.")] = "float32",
-    partial: Annotated[
-        bool, typer.Option("--partial", help="Build from what there is of LRS3 and CHiME3.")
-    ] = False,
-    engine: EngineName = "processes",
-    workers: Workers = None,
-    quiet: Quiet = False,
-) -> None:
-    """Write LRS3's test set in CHiME3's noise: a WAV for each clip and SNR. It resumes.
-
-    Example: `phonoscope build lrs3-chime3 --lrs3 LRS3 --noise CHiME3 --out LRS3-CHiME3`
-
-    A protocol's condition `snr_db` mixes the same without files. Exit code 0 where every mixture
-    was made, 4 where some failed.
-    """
-    from phonoscope import building, engines
-
-    _discover(None)
-    worker = engines.make(engine, workers=workers)
-    try:
-        built = building.lrs3_chime3(
-            out,
-            root=lrs3,
-            noise_root=noise,
-            engine=worker,
-            enhanced=enhanced,
-            clean_track=clean_track,  # type: ignore[arg-type]  # is checked there
-            snrs=_decibels(snr),
-            seed=seed,
-            partial=partial,
-            listeners=[_listener(quiet)],
-            level=level,
-            clip=clip,
-            noise_choice=noise_choice,
-            short_noise=short_noise,
-            pairing=pairing,
-            storage=storage,
-        )
-    finally:
-        worker.close()
-    for line in built.told():
-        typer.echo(line)
-    raise typer.Exit(FAILED if built.failures else 0)
-
-
-def _decibels(text: str) -> list[float]:
-    try:
-        return [float(item) for item in _names(text)]
-    except ValueError:
-        raise UserError(f"--snr {text}: give numbers of dB with commas, such as 5,0,-5") from None
 
 
 def _names(text: str) -> list[str]:
