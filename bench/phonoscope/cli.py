@@ -604,15 +604,20 @@ def build_lrs3_chime3(
     noise: Annotated[Path, typer.Option(help="CHiME3: a folder above `backgrounds`.")],
     out: Annotated[Path, typer.Option(help="A new folder, or one of an unfinished build.")],
     enhanced: Annotated[
-        Path | None, typer.Option(help="The enhanced track: <video>/<utterance>.wav.")
+        Path | None, typer.Option(help="The enhanced track: VIDEO/UTTERANCE.wav.")
     ] = None,
     clean_track: Annotated[
         str | None, typer.Option(help="enhanced (default where it is given) or orig.")
     ] = None,
     snr: Annotated[str, typer.Option(help="dB, separated by commas.")] = "5,0,-5,-10,-15,-20",
     seed: Annotated[int, typer.Option(help="Decides which noise is cut where.")] = 0,
-    level: Annotated[str, typer.Option(help="What the SNR is a ratio of.")] = "whole_file_power",
-    clip: Annotated[str, typer.Option(help="The rule against clipping.")] = "rescale_peak095",
+    level: Annotated[
+        str, typer.Option(help="whole_file_power, nonsilent_power, bs1770, rms_peaknorm_-25dbfs.")
+    ] = "whole_file_power",
+    clip: Annotated[
+        str,
+        typer.Option(help="rescale_peak095, none, pcm16_clip, raise_snr_1db, divide_peak099."),
+    ] = "rescale_peak095",
     noise_choice: Annotated[str, typer.Option(help="hash_v1 or sgmse_seed0.")] = "hash_v1",
     short_noise: Annotated[str, typer.Option(help="error, wrap or zero_pad.")] = "error",
     pairing: Annotated[
