@@ -391,11 +391,11 @@ def _spread(
         groups.append(_group(label, row.cells.get(column.metric), slots[row.system]))
     if not any(group.values for group in groups):
         return None
-    unit = "" if column.unit in ("", "-") else f" ({column.unit})"
+    unit = "" if column.unit in ("", "-") else f"{column.unit}, "
     place = show_condition(block.condition) if standalone else ""
     drawn = figures.distribution(
         groups,
-        label=f"{column.label}{unit}, per sample",
+        label=f"{unit}per sample",
         title=", ".join(filter(None, (f"{column.label} {arrow(column)}", place))),
         decimals=column.decimals,
         standalone=standalone,
