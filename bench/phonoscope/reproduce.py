@@ -522,7 +522,7 @@ def _ordering(
     return Ordering(metric, dataset, condition, source, rho, systems)
 
 
-HEADS = (
+HEADS: tuple[str, ...] = (
     *("system", "metric", "condition", "source", "verdict"),
     *("ours", "95 % interval", "n", "published", "n", "difference"),
 )
