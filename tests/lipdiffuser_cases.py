@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SYSTEMS = ("avgen", "diffv2s", "il2s_ssl", "lipvoicer", "lipdiffuser")
+# Each with the folder of its clips: what hears the mixture, or is told the voice, says of what.
+SYSTEMS = {
+    "avgen": "-10",
+    "diffv2s": "",
+    "il2s_ssl": "",
+    "lipvoicer": "",
+    "lipdiffuser": "same_clean",
+}
 BACKGROUND = "data/audio/16kHz/backgrounds/BGD_150203_010_STR.CH1.wav"
 
 
@@ -51,7 +58,8 @@ def lay_out(root: Path, data: Path, *, videos: int = 5) -> dict[str, str]:
         link(demo / "orig" / f"{video}/{utterance}.mp4", film)
         film.with_suffix(".txt").write_text("Text:  SIX WORDS THAT NOBODY SAID HERE\n", "utf-8")
         link(demo / "enhanced" / f"{clip}.mp4", root / "lrs3_enhanced" / f"{name}.mp4")
-        for system in SYSTEMS:
-            link(demo / system / f"{clip}.mp4", root / "systems" / system / "lrs3" / f"{name}.mp4")
+        for system, folder in SYSTEMS.items():
+            place = root / "systems" / system / "lrs3" / folder / f"{name}.mp4"
+            link(demo / system / f"{clip}.mp4", place)
     link(data / "noise" / "noise1.wav", root / "chime3" / BACKGROUND)
     return names

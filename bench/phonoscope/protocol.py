@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -346,8 +346,22 @@ def conditions(axes: Mapping[str, tuple[Scalar, ...]]) -> list[Condition]:
     ]
 
 
-def load(source: str | Path | Mapping[str, Any], *, limit: int | None = None) -> Protocol:
+def load(
+    source: str | Path | Mapping[str, Any],
+    *,
+    limit: int | None = None,
+    systems: Sequence[str] = (),
+) -> Protocol:
     """Read a protocol: a YAML file, the name of a packaged board, or a mapping.
+
+    Parameters
+    ----------
+    source : path, name or mapping
+        The protocol.
+    limit : int, optional
+        In place of the protocol's own.
+    systems : sequence of str
+        Plugins to run besides the protocol's systems.
 
     Raises
     ------
@@ -362,6 +376,9 @@ def load(source: str | Path | Mapping[str, Any], *, limit: int | None = None) ->
     spec = _validate(raw, path, text)
     if limit is not None:
         spec = spec.model_copy(update={"limit": limit})
+    if systems:
+        more = [SystemSpec(name=name) for name in systems]
+        spec = spec.model_copy(update={"systems": (*spec.systems, *more)})
     try:
         return resolve(spec, path)
     except UserError as error:

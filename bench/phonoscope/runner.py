@@ -278,7 +278,12 @@ def planner(found: Protocol, store: RunStore) -> Planner:
 
 
 def remember_source(
-    store: RunStore, source: str, *, limit: int | None, plugins: Sequence[Path]
+    store: RunStore,
+    source: str,
+    *,
+    limit: int | None,
+    plugins: Sequence[Path],
+    systems: Sequence[str] = (),
 ) -> None:
     """Note in a local store which protocol fills it, so that the store alone can be named later."""
     if store.local is None:
@@ -288,6 +293,7 @@ def remember_source(
         "source": str(path.resolve()) if path.exists() else source,
         "limit": limit,
         "plugins": [str(file.resolve()) for file in plugins],
+        "systems": list(systems),
     }
     store.write_text(SOURCE, json.dumps(note, indent=1))
 
@@ -311,10 +317,12 @@ def reopen(source: str, store: str | None = None) -> tuple[Protocol, RunStore]:
     try:
         note = json.loads(note_file.read_text("utf-8"))
         source, limit, files = note["source"], note["limit"], map(Path, note["plugins"])
+        systems = note.get("systems", [])
     except (OSError, ValueError, KeyError, TypeError):
         raise StoreError(f"{note_file}: cannot be read; name the protocol instead") from None
     plugins.discover(list(files))
-    return protocol.load(source, limit=limit), RunStore(folder, create=False)
+    found = protocol.load(source, limit=limit, systems=systems)
+    return found, RunStore(folder, create=False)
 
 
 def too_many_failures(made: Leaderboard, found: Protocol) -> bool:
