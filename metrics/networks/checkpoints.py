@@ -36,6 +36,12 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
+def read_lightning(path: Path) -> dict[str, Any]:
+    """Return the values of a network that Lightning saved, without those of its training loss."""
+    state = read(path)["state_dict"]
+    return {name: value for name, value in state.items() if not name.startswith("loss_func.")}
+
+
 def fill(net: Any, state: Mapping[str, Any], *, path: Path) -> Any:
     """Return the network with the values of a file, for inference.
 

@@ -165,7 +165,7 @@ def read_resnet34(path: Path, device: str) -> Any:
     ValueError
         If the file holds another architecture.
     """
-    state = checkpoints.read(path)["state_dict"]
+    state = checkpoints.read_lightning(path)
     inner = {name.removeprefix("resnet."): value for name, value in state.items()}
     return checkpoints.fill(build_resnet34(), inner, path=path).to(device)
 

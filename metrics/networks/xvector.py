@@ -98,19 +98,16 @@ def build() -> Any:
 def read(path: Path, device: str) -> tuple[Any, Any]:
     """Return the network of pyannote's file and its filters, on `device`.
 
-    The training loss, whose values the file holds too, is left out.
-
     Raises
     ------
     ValueError
         If the file holds another architecture.
     """
-    state = dict(checkpoints.read(path)["state_dict"])
+    state = checkpoints.read_lightning(path)
     learned = [state.pop(SINC + name, None) for name in ("low_hz_", "band_hz_", "window_", "n_")]
     if any(value is None for value in learned):
         raise ValueError(f"{path} holds another network than its name says (no SincNet filters)")
-    used = {name: value for name, value in state.items() if not name.startswith("loss_func.")}
-    net = checkpoints.fill(build(), used, path=path).to(device)
+    net = checkpoints.fill(build(), state, path=path).to(device)
     return net, sinc_filters(*learned).to(device)
 
 
