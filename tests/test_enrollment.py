@@ -252,6 +252,14 @@ class TestMissing:
         assert (name, code) == ("u004", "missing_enrollment")
         assert str(folder / "u004") in text
 
+    def test_a_recording_that_is_not_on_disk_is_named(self, tmp_path: Path) -> None:
+        found = load(tmp_path, conditions={"enrollment": "other_clean"}, metrics=["voice_gap"])
+        (tmp_path / "clips" / "001.wav").unlink()
+        (row,) = cases.run(found, tmp_path / "store").rows
+        ((name, code, text),) = row.generation_failures
+        assert (name, code) == ("u000", "missing_enrollment")
+        assert "001.wav" in text
+
     def test_a_sample_without_a_reference_has_no_clean_utterance(self, tmp_path: Path) -> None:
         (run,) = load(tmp_path).runs()
         bare = replace(run.dataset.samples[0], reference=None)

@@ -689,6 +689,8 @@ def _opened(
 
     found = protocols.load(protocol, limit=limit, systems=systems or [])
     runner.check_rules(found)
+    for text in () if quiet else found.absences():
+        _note(text)
     return found, runner.open_store(store, found, [_listener(quiet)])
 
 

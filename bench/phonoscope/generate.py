@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from phonoscope import media
+from phonoscope import enrollment, media
 from phonoscope.engines import Engine, Lost
 from phonoscope.errors import StoreError
 from phonoscope.events import Advanced, Listener, SampleFailed, StageFinished, StageStarted, tell
@@ -315,5 +315,6 @@ def _unreadable(spec: RunSpec, sample: Sample) -> Any:
         clip = _role(sample, role)
         digest = attempt(STAGE, media.digest, clip) if clip else None
         if isinstance(digest, Failure):
-            return replace(digest, code="missing_input", error=f"{role}: {digest.error}")
+            code = enrollment.CODE if role == enrollment.ROLE else "missing_input"
+            return replace(digest, code=code, error=f"{role}: {digest.error}")
     return None
