@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from phonoscope.protocol import Protocol
 from phonoscope.store import RunStore
 from phonoscope.types import (
     Clip,
+    Dataset,
     Estimate,
     Failure,
     Outcome,
@@ -191,6 +193,7 @@ def provenance(protocol: Protocol) -> dict[str, Any]:
 
 
 def _notes(planner: Planner) -> Iterator[str]:
+    yield from filter(None, map(_told, planner.protocol.datasets))
     yield from planner.protocol.absences()
     for event in planner.store.set_aside:
         name = "/".join(event.path.rsplit("/", 2)[-2:])
@@ -198,6 +201,13 @@ def _notes(planner: Planner) -> Iterator[str]:
     for metric in planner.protocol.metrics:
         if metric.name in planner.unavailable:
             yield f"{metric.name} is unavailable here: {planner.unavailable[metric.name].error}"
+
+
+def _told(dataset: Dataset) -> str:
+    """Return what the revision says of the data set besides its digest."""
+    parts = re.findall(r"\[(.*?)\]", dataset.revision)
+    said = [f"the first {part[1:]} samples" if part.startswith(":") else part for part in parts]
+    return f"Data set {dataset.name}: {'; '.join(said)}" if said else ""
 
 
 def _row(planner: Planner, line: Line, ranks: Mapping[str, tuple[int, int]]) -> Row:

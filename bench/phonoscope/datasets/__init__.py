@@ -76,14 +76,16 @@ def listed(
 
     Of ids, groups, texts, and the names and sizes of the files, in order; no content is read.
     Results are kept by content all the same. `variant` tells readings apart that may have files of
-    the same names and sizes; `lacking` says what a partial copy lacks.
+    the same names and sizes; `lacking` says what a partial copy lacks. The revision ends with both,
+    in brackets.
     """
     samples, noises = tuple(samples), dict(noises or {})
     parts = [
         [s.id, s.group, dict(s.meta), _entry(s.reference), _entries(s.inputs)] for s in samples
     ]
     mixed = {noise: [_entry(clip) for clip in clips] for noise, clips in noises.items()}
-    note = f"[partial: {lacking}]" if lacking else ""
+    told = [variant, f"partial: {lacking}" if lacking else ""]
+    note = "".join(f"[{text}]" for text in told if text)
     return Dataset(name, samples, fingerprint("listing", variant, parts, mixed) + note, noises)
 
 

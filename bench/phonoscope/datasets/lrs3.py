@@ -93,7 +93,7 @@ def lrs3(
     samples = [_sample(sample, films, clean) for sample in usable]
     lacking = f"{len(samples)} of {CLIPS} clips" if problems else ""
     noises = read_noises(noise, Path.cwd())
-    return listed(name, samples, noises, variant=track, lacking=lacking)
+    return listed(name, samples, noises, variant=f"clean track: {track}", lacking=lacking)
 
 
 def track_of(name: str, asked: CleanTrack | None, enhanced: str | Path | None) -> CleanTrack:
