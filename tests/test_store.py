@@ -95,6 +95,32 @@ def test_what_may_pass_is_not_settled(tmp_path: Path) -> None:
     assert RunStore(tmp_path / "s").clips.settled("bad")
 
 
+def view_row(key: str, data: bytes) -> dict[str, Any]:
+    row = {"key": key, "view": "v", "status": "ok", "text": key, "data": data, "dtype": "uint8"}
+    return row | {"shape": [len(data)], "code": "", "error": "", "transient": False}
+
+
+def test_arrays_do_not_pile_up_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "LIGHT_BYTES", 1_000)
+    monkeypatch.setattr(store, "HELD_BYTES", 50_000)
+    rows = [view_row(str(n), bytes([n]) * 10_000) for n in range(20)]
+    opened = RunStore(tmp_path / "s")
+    for row in rows:
+        opened.views.add(row)
+        opened.flush()
+    for found in (opened, RunStore(tmp_path / "s")):
+        keys = [row["key"] for row in rows]
+        assert found.views.fetch(keys) == rows
+        assert found.views.fetch(keys[::-1], ["data"]) == [{"data": r["data"]} for r in rows[::-1]]
+        assert list(found.views.rows()) == rows
+        assert sum(part.nbytes for part in found.views._parts) < 10_000
+        assert sum(part.nbytes for part in found._held.values()) <= 50_000
+    parts(tmp_path / "s", "views")[0].unlink()
+    assert opened.views.fetch(["0"], ["text"]) == [{"text": "0"}]
+    with pytest.raises(StoreError, match="s: "):
+        opened.views.fetch(["0"])
+
+
 def test_flushing_by_rows_and_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(store.time, "monotonic", lambda: now[0])

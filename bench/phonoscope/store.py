@@ -4,6 +4,9 @@ A part is written under a temporary name and renamed, and no two writers share o
 process loses at most what was not flushed, and two runs may write into one store. Reading takes all
 parts; where a key stands twice, the later one counts. A broken or foreign part is moved to
 `set_aside/` and named. Hidden files and ``*.tmp`` (what a killed writer left) are no parts.
+
+Keys, texts and numbers stay in memory; the arrays of large parts are read again when they are asked
+for, and the last few are held.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import json
 import time
 import uuid
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,9 @@ FLUSH_ROWS = 20_000
 # takes, parts stay few.
 FLUSH_SECONDS = 5.0
 FLUSH_SHARE = 0.01
+# The arrays of a part stay in memory if they are smaller; of the others the last few do.
+LIGHT_BYTES = 1 << 20
+HELD_BYTES = 256 << 20
 
 FULL = "the disk is full; free some space and run the same command: it resumes"
 LOCKED = "the folder is not writable; name another with --store"
@@ -57,6 +64,7 @@ SCHEMAS = {
         *[("flags", pa.list_(TEXT)), ("info", TEXT), ("stage", TEXT), *REASON],
     ],
 }
+ARRAYS = ("data", "vectors")
 
 
 def _places(rows: list[int]) -> pa.Array:
@@ -72,6 +80,7 @@ class Shelf:
         self.name, self._store = name, store
         self.schema = pa.schema(SCHEMAS[name])
         self._parts: list[pa.Table] = []
+        self._files: dict[int, str] = {}
         self._index: dict[str, tuple[int, int]] = {}
         self._fresh: list[dict[str, Any]] = []
         self._transient: set[str] = set()
@@ -87,9 +96,14 @@ class Shelf:
         """Return whether there is a row of `key` that need not be tried again."""
         return key in self._index and key not in self._transient
 
-    def load(self, table: pa.Table) -> None:
+    def load(self, table: pa.Table, path: str) -> None:
         """Take in one part that is on disk."""
         number = len(self._parts)
+        arrays = [name for name in ARRAYS if name in self.schema.names]
+        if arrays and table.select(arrays).nbytes > LIGHT_BYTES:
+            self._files[number] = path
+            self._store.hold(path, table)
+            table = table.drop_columns(arrays)
         self._parts.append(table)
         keys = table.column("key").to_pylist()
         self._index.update((key, (number, row)) for row, key in enumerate(keys))
@@ -120,9 +134,9 @@ class Shelf:
         if not self._fresh:
             return
         table = pa.Table.from_pylist(self._fresh, schema=self.schema)
-        self._store.write_part(self.name, table)
+        path = self._store.write_part(self.name, table)
         self._fresh = []
-        self.load(table)
+        self.load(table, path)
 
     def fetch(self, keys: Sequence[str], columns: Sequence[str] | None = None) -> list[Any]:
         """Return the rows of `keys` in order, None where there is none."""
@@ -135,11 +149,16 @@ class Shelf:
             elif part >= 0:
                 wanted.setdefault(part, []).append((place, row))
         for part, pairs in wanted.items():
-            table = self._parts[part].select(columns) if columns else self._parts[part]
+            table = self._part(part, columns or self.schema.names)
             rows = table.take(_places([row for _, row in pairs])).to_pylist()
             for (place, _), row in zip(pairs, rows, strict=True):
                 found[place] = row
         return found
+
+    def _part(self, number: int, columns: Sequence[str]) -> pa.Table:
+        asks_arrays = number in self._files and not set(ARRAYS).isdisjoint(columns)
+        table = self._store.whole(self._files[number]) if asks_arrays else self._parts[number]
+        return table.select(columns)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield every row that counts."""
@@ -177,6 +196,7 @@ class RunStore:
         self.fs, self.root = fsspec.core.url_to_fs(self.url)
         self._listen = listen
         self.set_aside: list[PartSetAside] = []
+        self._held: OrderedDict[str, pa.Table] = OrderedDict()
         self._open(create)
         self.runs = self._shelf("runs")
         self.clips = self._shelf("clips")
@@ -219,8 +239,24 @@ class RunStore:
         for path in self._parts(name):
             table = self._read_part(path, shelf.schema)
             if table is not None:
-                shelf.load(table)
+                shelf.load(table, path)
         return shelf
+
+    def hold(self, path: str, table: pa.Table) -> None:
+        """Keep a whole part at hand, and let go of those that were not asked for lately."""
+        self._held[path] = table
+        self._held.move_to_end(path)
+        while len(self._held) > 1 and sum(t.nbytes for t in self._held.values()) > HELD_BYTES:
+            self._held.popitem(last=False)
+
+    def whole(self, path: str) -> pa.Table:
+        """Return a part with its arrays, read again if it is not at hand."""
+        table = self._held.get(path)
+        if table is None:
+            with explained(self.url), self.fs.open(path, "rb") as file:
+                table = pq.ParquetFile(file).read()
+        self.hold(path, table)
+        return table
 
     def _parts(self, name: str) -> list[str]:
         """Return everything in a table's folder that is no hidden file, oldest part first."""
@@ -269,14 +305,15 @@ class RunStore:
         self.set_aside.append(event)
         self._listen(event)
 
-    def write_part(self, name: str, table: pa.Table) -> None:
-        """Write one part of a table: whole, or not at all."""
+    def write_part(self, name: str, table: pa.Table) -> str:
+        """Write one part of a table, whole or not at all; return where it lies."""
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         file = f"part-{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.parquet"
         with explained(self.url):
             self.fs.makedirs(f"{self.root}/{name}", exist_ok=True)
             self._write(f"{self.root}/{name}/{file}", sink.getvalue().to_pybytes())
+        return f"{self.root}/{name}/{file}"
 
     def _write(self, path: str, data: bytes) -> None:
         folder, _, name = path.rpartition("/")
