@@ -5,8 +5,9 @@ nothing is mapped to [0, 1], and no threshold is used. Plain names compare with 
 for systems that were given no voice; ``_enrollment`` names with the clip that told the system the
 voice. Both share the embedding of each clip.
 
-The level of a clip hardly matters: GE2E raises soft clips and sees loud ones as they are, the
-others take the mean off logarithms or normalise the wave.
+The level of a clip hardly matters, except to GE2E: it raises clips below -30 dBFS to that level,
+but sees louder ones as they are (speech at half its level has about 0.95 with itself). The others
+take the mean off logarithms, or normalise the wave.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ Embedding: TypeAlias = NDArray[Any]
 Measure: TypeAlias = Callable[..., Record]
 
 KALDI = ("kaldi_native_fbank",)
+WESPEAKER = "Wang et al., ICASSP 2023; wenet-e2e/wespeaker."
 
 
 @view(of=speech16k, version="1", weights=[WespeakerResnet221.weight], requires=KALDI)
@@ -105,7 +107,7 @@ def _enrollment(record: Measure) -> Callable[..., Record]:
     return measure
 
 
-def _spksim(name: str, seen: Any, *, title: str, encoder: str) -> Metric:
+def _spksim(name: str, seen: Any, *, title: str, encoder: str, source: str) -> Metric:
     """Register one column; `against` and, for GE2E, the voiced samples go to the info."""
     record = _voiced_record if seen is ge2e_embedding else _record
     used = name.endswith("_enrollment")
@@ -114,7 +116,7 @@ def _spksim(name: str, seen: Any, *, title: str, encoder: str) -> Metric:
     other = "the clip that told the system the voice" if used else "the reference"
     measure.__doc__ = (
         f"Likeness of the voice to that of {other}: cosine of embeddings by {title}.\n\n"
-        f"Raw cosine, in {'[0, 1]' if seen is ge2e_embedding else '[-1, 1]'}."
+        f"Raw cosine, in {'[0, 1]' if seen is ge2e_embedding else '[-1, 1]'}. {source}"
     )
     label = f"SpkSim ({title}, against=used_enrollment)" if used else f"SpkSim ({title})"
     views = {"generated": seen, "enrollment" if used else "reference": seen}
@@ -123,12 +125,9 @@ def _spksim(name: str, seen: Any, *, title: str, encoder: str) -> Metric:
     )
 
 
-def _pair(name: str, seen: Any, *, title: str, encoder: str) -> tuple[Metric, Metric]:
+def _pair(name: str, seen: Any, **facts: str) -> tuple[Metric, Metric]:
     """Register a network's two columns: against the reference, against the enrollment."""
-    return (
-        _spksim(name, seen, title=title, encoder=encoder),
-        _spksim(f"{name}_enrollment", seen, title=title, encoder=encoder),
-    )
+    return _spksim(name, seen, **facts), _spksim(f"{name}_enrollment", seen, **facts)
 
 
 spksim_wespeaker, spksim_wespeaker_enrollment = _pair(
@@ -136,28 +135,40 @@ spksim_wespeaker, spksim_wespeaker_enrollment = _pair(
     wespeaker_resnet221_embedding,
     title="WeSpeaker resnet221_lm",
     encoder="wespeaker_resnet221",
+    source=WESPEAKER,
 )
 spksim_wespeaker_resnet34_lm, spksim_wespeaker_resnet34_lm_enrollment = _pair(
     "spksim_wespeaker_resnet34_lm",
     wespeaker_resnet34_embedding,
     title="WeSpeaker resnet34_lm",
     encoder="wespeaker_resnet34",
+    source=WESPEAKER,
 )
 spksim_wespeaker_pyannote, spksim_wespeaker_pyannote_enrollment = _pair(
     "spksim_wespeaker_pyannote",
     wespeaker_pyannote_embedding,
     title="WeSpeaker resnet34_lm, pyannote's file",
     encoder="wespeaker_resnet34",
+    source=WESPEAKER,
 )
 spksim_ecapa, spksim_ecapa_enrollment = _pair(
-    "spksim_ecapa", ecapa_embedding, title="SpeechBrain ECAPA-TDNN", encoder="ecapa_voxceleb"
+    "spksim_ecapa",
+    ecapa_embedding,
+    title="SpeechBrain ECAPA-TDNN",
+    encoder="ecapa_voxceleb",
+    source="Desplanques et al., Interspeech 2020; speechbrain/spkrec-ecapa-voxceleb.",
 )
 spksim_pyannote, spksim_pyannote_enrollment = _pair(
     "spksim_pyannote",
     xvector_embedding,
     title="pyannote XVectorSincNet",
     encoder="pyannote_embedding",
+    source="Clips below 0.32 s are `too_short`. pyannote/embedding, window=whole.",
 )
 spksim_ge2e, spksim_ge2e_enrollment = _pair(
-    "spksim_ge2e", ge2e_embedding, title="GE2E, resemblyzer", encoder="ge2e_resemblyzer"
+    "spksim_ge2e",
+    ge2e_embedding,
+    title="GE2E, resemblyzer",
+    encoder="ge2e_resemblyzer",
+    source="Below 0.5 s of voiced sound: `no_speech`. Wan et al., ICASSP 2018; resemblyzer 0.1.4.",
 )
