@@ -101,18 +101,23 @@ def finite(scores: Any) -> Any:
 
 
 class QuartzNet:
-    """English text by NeMo's `EncDecCTCModel`: a-z, the apostrophe and the space."""
+    """English text by NeMo's `EncDecCTCModel`: a-z, the apostrophe and the space.
+
+    The text is that of `transcribe` for a file. (An array of less than a second is another sound to
+    `transcribe`, which fills it up with silence.)
+    """
 
     weight = quartznet_weights()
 
     def load(self, device: str) -> None:
-        """Restore the ``.nemo`` file on `device`, with the settings of NeMo's `transcribe`."""
+        """Restore the ``.nemo`` file on `device`, with the settings of `transcribe`."""
         from nemo.collections.asr.models import EncDecCTCModel
         from nemo.utils import logging
 
         logging.setLevel(logging.ERROR)
         path = str(weights.locate(self.weight))
         self._net = EncDecCTCModel.restore_from(path, map_location=device, strict=True)
+        self._net.change_decoding_strategy({"strategy": "greedy"}, verbose=False)
         self._net.to(device).float().eval().requires_grad_(False)
         front = self._net.preprocessor.featurizer
         front.dither, front.pad_to = 0.0, 0
@@ -130,8 +135,8 @@ class QuartzNet:
         """
         return [self._hear(sound) for sound in batch]
 
-    def scores(self, sound: Audio) -> Floats:
-        """Return log probabilities, shape (frames, 29): the alphabet, then the blank."""
+    def scores(self, sound: Audio) -> Any:
+        """Return log probabilities, a tensor of shape (1, frames, 29): the alphabet, the blank."""
         import torch
 
         require_rate(sound, RATE)
@@ -139,13 +144,11 @@ class QuartzNet:
             samples = torch.from_numpy(sound.samples)[None].to(self._device)
             length = torch.tensor([samples.shape[1]], device=self._device)
             found, frames, _ = self._net(input_signal=samples, input_signal_length=length)
-            scores: Floats = finite(found[0, : int(frames[0])]).cpu().numpy()
-        return scores
+            return finite(found[:, : int(frames[0])])
 
     def _hear(self, sound: Audio) -> str:
-        letters = self._net.decoder.vocabulary
-        path = self.scores(sound).argmax(-1).tolist()
-        return "".join(letters[label] for label in collapse(path, len(letters))).strip()
+        (found,) = self._net.decoding.ctc_decoder_predictions_tensor(self.scores(sound))
+        return str(found.text).strip()
 
 
 # transformers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import re
 from pathlib import Path
@@ -12,8 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phonoscope import media
+from phonoscope import catalogue, media, plugins
 from phonoscope.errors import EmptyReferenceText, SilentAudio, UnknownName
+from phonoscope.measure import lacks
+from phonoscope.metrics import wer
+from phonoscope.metrics.lps import lps
 from phonoscope.metrics.text import NORMALISERS, words
 from phonoscope.metrics.wer import (
     GRID,
@@ -24,6 +28,8 @@ from phonoscope.metrics.wer import (
     wer_pocketsphinx_grid_corpus,
     word_errors,
 )
+from phonoscope.plugins import METRICS
+from phonoscope.registry import Registry
 from phonoscope.stats import estimate
 from phonoscope.types import Audio, Clip, Failure, Ratio, Record
 from phonoscope.views import see
@@ -57,7 +63,7 @@ def test_normalisers_agree_with_the_golden_table(parity: Any) -> None:
         if (got := " ".join(words(case["input"]["text"], case["mode"]))) != case["value"]
     ]
     assert not wrong
-    assert {case["mode"] for case in table} == set(NORMALISERS)
+    assert {case["mode"] for case in table} == set(NORMALISERS) - {"whisper_basic"}
 
 
 _WORDS = "won't can't let's don't n't 's 'll I'm a b \u00e9 Z"
@@ -85,6 +91,30 @@ def test_evalse_tfs_is_what_jiwer_makes_of_text_without_numbers(text: str) -> No
     )
     expected = chain(text)
     assert words(text, "evalse_tfs") == (expected[0] if expected else [])
+
+
+SIGNS = st.sampled_from([*"()[]<>'-$+\u00e9\u0301\u00b2\ufb01\u0130", "(laughs)", "[x]", "1,000"])
+
+
+@given(st.lists(st.one_of(PIECES, SIGNS, st.characters()), max_size=10).map("".join))
+@settings(deadline=None, max_examples=300)
+def test_whisper_basic_is_what_transformers_makes_of_a_text(text: str) -> None:
+    pytest.importorskip("transformers", reason="the oracle comes with the extra `asr`")
+    from transformers.models.whisper.english_normalizer import BasicTextNormalizer
+
+    assert words(text, "whisper_basic") == BasicTextNormalizer()(text).split()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Don't (laughs) STOP, it's 21!", "don t stop it s 21"),
+        ("[noise] caf\u00e9 \ufb01ne <unk> 3.5", "caf\u00e9 fine 3 5"),
+        ("() (a", "a"),
+    ],
+)
+def test_whisper_basic_by_hand(text: str, expected: str) -> None:
+    assert " ".join(words(text, "whisper_basic")) == expected
 
 
 @given(st.text(max_size=60))
@@ -178,6 +208,92 @@ def test_word_errors_are_a_distance(said: list[str], data: st.DataObject) -> Non
     edits = word_errors(" ".join(heard), " ".join(said), normaliser="raw").value.numerator
     assert abs(len(said) - len(heard)) <= edits <= max(len(said), len(heard))
     assert (edits == 0) == (said == heard)
+
+
+# All recognisers
+
+
+def test_the_table_of_the_docstring_is_what_is_registered() -> None:
+    rows = [line.split() for line in (wer.__doc__ or "").splitlines() if line.startswith("wer_")]
+    table = {row[0]: [part for part in row[1:] if part in NORMALISERS] for row in rows}
+    stems = {
+        name if number == 0 else f"{name}_{normaliser}": normaliser
+        for name, normalisers in table.items()
+        for number, normaliser in enumerate(normalisers)
+    }
+    assert len(rows) >= 6
+    assert set(stems) == {name for name in WERS if not name.endswith("_corpus")}
+    for stem, normaliser in stems.items():
+        for name in (stem, f"{stem}_corpus"):
+            found = METRICS.get(name)("nothing", "nothing")
+            assert found.info["normaliser"] == normaliser, name
+            label = METRICS.get(name).label
+            assert "GRID" in label or normaliser in label
+
+
+WERS = sorted(name for name in METRICS if name.startswith("wer_"))
+
+
+@pytest.mark.parametrize("name", WERS)
+def test_edge_cases_of_every_word_error_rate(name: str) -> None:
+    """Nothing heard, more heard than said, nothing said; the mean or all edits over all words."""
+    metric = METRICS.get(name)
+    assert metric("", "hello world").value == Ratio(2, 2)
+    assert metric("x y z w v", "a b").value == Ratio(5, 2)
+    assert metric("hello world", "hello world").value == Ratio(0, 2)
+    for nothing in ("", " \n"):
+        with pytest.raises(EmptyReferenceText):
+            metric("hello", nothing)
+    records = [metric("a b", "a b").value, metric("x y z w v", "a").value]
+    found = estimate(records, ["a", "b"], aggregate=metric.aggregate)
+    assert found.value == pytest.approx(5 / 3 if name.endswith("_corpus") else 5 / 2)
+
+
+def test_metrics_of_one_recogniser_see_the_same_view() -> None:
+    seen = {METRICS.get(name).views["generated"] for name in WERS if "quartznet" in name}
+    assert seen == {wer.quartznet}
+    assert len([name for name in WERS if "quartznet" in name]) == 8
+
+
+def test_another_combination_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "METRICS", Registry("metric"))
+    made = wer.word_error_rate(
+        "wer_mine", pocketsphinx_grid, recogniser="mine", normaliser="raw", corpus=True
+    )
+    assert plugins.METRICS.get("wer_mine") is made
+    assert made.label == "WER (mine, raw, corpus)"
+    assert made("A b", "a b").value == Ratio(1, 2)
+    import cloudpickle
+
+    again = cloudpickle.loads(cloudpickle.dumps(made))
+    assert again("A b", "a b").value == Ratio(1, 2)
+
+
+@pytest.mark.parametrize("name", WERS)
+def test_a_worker_finds_a_metric_by_its_name(name: str) -> None:
+    sent = pickle.dumps(METRICS.get(name))
+    assert len(sent) < 300
+    assert pickle.loads(sent) is METRICS.get(name)
+
+
+def test_a_recogniser_whose_package_is_absent_takes_its_column_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And says which command installs it."""
+    absent = {"nemo", "transformers"}
+    monkeypatch.setattr(
+        "phonoscope.measure.missing_packages", lambda names: [n for n in names if n in absent]
+    )
+    for name, package, extra in (
+        ("wer_quartznet", "nemo", "nemo"),
+        ("wer_whisper_large_v3", "transformers", "asr"),
+        (lps.name, "transformers", "asr"),
+    ):
+        reason = lacks(METRICS.get(name))
+        assert reason is not None
+        assert (reason.code, package in reason.error) == ("dependency_missing", True)
+        assert catalogue.install([package]) == f"pip install 'phonoscope[{extra}]'"
+    assert lacks(METRICS.get("wer_pocketsphinx_grid")) is None
 
 
 # Recogniser
