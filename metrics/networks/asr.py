@@ -388,5 +388,5 @@ class Whisper:
 
 def remembered(output: Any) -> dict[str, Any]:
     """Return keys and values of the tokens so far, under the name of this transformers version."""
-    names = [name for name in ("cache", "past_key_values") if name in output]
-    return {name: output[name] for name in names[:1]}
+    name = "cache" if "cache" in output else "past_key_values"
+    return {name: output[name]}
