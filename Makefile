@@ -11,7 +11,7 @@ BENCHMARKS = $(sort $(wildcard tests/benchmarks/bench_*.py))
 RECIPE := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test coverage lint bench clean
+.PHONY: help quickstart test coverage lint bench upstream clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,20 @@ lint: $(VENV)/.test  ## Check style and types
 bench: $(VENV)/.test  ## Measure speed and memory (prints ratios; takes minutes)
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
 
+# These packages and those of `make test` cannot share an environment.
+upstream: $(VENV)-nemo/.made $(VENV)-upstream/.made  ## Hold QuartzNet and the speaker networks against their own packages
+	$(VENV)-nemo/bin/python -m pytest tests/metrics/test_wer_nemo.py
+	$(VENV)-upstream/bin/python -m pytest tests/metrics/test_spksim_upstream.py
+
+$(VENV)-nemo/.made: EXTRAS := nemo,torch,demo
+$(VENV)-upstream/.made: EXTRAS := upstream
+$(VENV)-%/.made: $(RECIPE)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]' pytest pytest-timeout hypothesis
+	@touch $@
+
 clean:  ## Remove the environment, caches and build folders (never results)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VENV)-nemo $(VENV)-upstream build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find bench metrics systems leaderboards tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf bench/*.egg-info
 

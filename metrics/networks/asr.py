@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from phonoscope import weights
 from phonoscope.errors import NonfiniteOutput, TooLong, WeightsMismatch
-from phonoscope.metrics.networks.nisqa import exact
+from phonoscope.metrics.networks.inference import exact
 from phonoscope.metrics.speech import RATE, require_rate
 from phonoscope.types import Audio
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from phonoscope import weights
 from phonoscope.metrics.networks import checkpoints
-from phonoscope.metrics.networks.nisqa import exact
+from phonoscope.metrics.networks.inference import alone
 from phonoscope.metrics.speech import RATE, require_rate
 from phonoscope.types import Audio
 
@@ -196,12 +196,5 @@ class Ecapa:
         ValueError
             If a clip has another rate or more than one channel: a programming error.
         """
-        return [self._embed(features(sound)) for sound in batch]
-
-    def _embed(self, feats: Floats) -> Floats:
-        import torch
-
-        with exact(self._device):
-            found = embed(self._net, torch.from_numpy(feats)[None].to(self._device))
-            result: Floats = found[0].cpu().numpy()
-        return result
+        forward = functools.partial(embed, self._net)
+        return [alone(forward, features(sound), self._device) for sound in batch]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from phonoscope import weights
 from phonoscope.errors import NonfiniteOutput, NoSpeech
-from phonoscope.metrics.networks.nisqa import exact
+from phonoscope.metrics.networks.inference import exact
 from phonoscope.metrics.odf import mel_bands
 from phonoscope.metrics.speech import RATE, require_rate
 from phonoscope.types import Audio

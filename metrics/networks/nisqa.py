@@ -13,7 +13,6 @@ Source: gabrielmittag/NISQA; Mittag et al., Interspeech 2021.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from phonoscope import media, weights
 from phonoscope.errors import NonfiniteOutput, SpecError, TooLong, TooShort
+from phonoscope.metrics.networks.inference import exact
 from phonoscope.metrics.odf import mel_bands
 from phonoscope.metrics.speech import RATE, require_rate
 from phonoscope.types import Audio
@@ -294,21 +294,6 @@ def pool(net: Any, x: Any, real: Any) -> Any:
         share = attention.masked_fill(~real, -math.inf).softmax(-1)
         found.append(head["linear3"](torch.einsum("cs,csw->cw", share, x)))
     return torch.cat(found, -1)
-
-
-@contextlib.contextmanager
-def exact(device: str) -> Iterator[None]:
-    """Work with one thread (clips run side by side, not operations) and in full float32."""
-    import torch
-
-    threads = torch.get_num_threads()
-    precise = torch.backends.cudnn.flags(allow_tf32=False) if device != "cpu" else None
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode(), precise or contextlib.nullcontext():
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def infer(net: Any, clips: Sequence[Floats], device: str) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from phonoscope import weights
 from phonoscope.errors import NonfiniteOutput
 from phonoscope.metrics.networks import nisqa
+from phonoscope.metrics.networks.inference import exact
 from phonoscope.metrics.networks.nisqa import Floats, Output
 from phonoscope.metrics.speech import RATE, require_rate
 from phonoscope.types import Audio
@@ -59,7 +60,7 @@ def infer(net: Any, clips: Sequence[Floats], device: str) -> NDArray[np.float64]
     """Return the naturalness of clips of segments, shape (clips,); nothing is clipped."""
     import torch
 
-    with nisqa.exact(device):
+    with exact(device):
         steps = [
             torch.cat([convolve(net["cnn"], part) for part in nisqa.parts(clip, device)])
             for clip in clips

@@ -22,7 +22,7 @@ from typing import Any
 from phonoscope import weights
 from phonoscope.errors import NonfiniteOutput
 from phonoscope.metrics.networks import checkpoints
-from phonoscope.metrics.networks.nisqa import exact
+from phonoscope.metrics.networks.inference import exact
 from phonoscope.metrics.speech import RATE, require_rate
 from phonoscope.types import Audio
 

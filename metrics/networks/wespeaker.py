@@ -9,6 +9,7 @@ Source: wenet-e2e/wespeaker; Wang et al., ICASSP 2023.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from phonoscope import weights
 from phonoscope.metrics.networks import checkpoints
 from phonoscope.metrics.networks.dnsmos import session
-from phonoscope.metrics.networks.nisqa import exact
+from phonoscope.metrics.networks.inference import alone
 from phonoscope.metrics.speech import RATE, require_rate
 from phonoscope.types import Audio
 
@@ -191,12 +192,5 @@ class WespeakerPyannote:
         ValueError
             If a clip has another rate or more than one channel: a programming error.
         """
-        return [self._embed(features(sound)) for sound in batch]
-
-    def _embed(self, feats: Floats) -> Floats:
-        import torch
-
-        with exact(self._device):
-            found = embed_resnet34(self._net, torch.from_numpy(feats)[None].to(self._device))
-            result: Floats = found[0].cpu().numpy()
-        return result
+        forward = functools.partial(embed_resnet34, self._net)
+        return [alone(forward, features(sound), self._device) for sound in batch]

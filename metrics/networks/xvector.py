@@ -10,6 +10,7 @@ Source: pyannote/pyannote-audio; Ravanelli and Bengio, SLT 2018; Snyder et al., 
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from phonoscope import weights
 from phonoscope.errors import TooShort
 from phonoscope.metrics.networks import checkpoints
-from phonoscope.metrics.networks.nisqa import exact
+from phonoscope.metrics.networks.inference import alone
 from phonoscope.metrics.speech import RATE, require_rate
 from phonoscope.types import Audio
 
@@ -161,14 +162,9 @@ class XVectorSincNet:
         return [self._embed(sound) for sound in batch]
 
     def _embed(self, sound: Audio) -> Floats:
-        import torch
-
         require_rate(sound, RATE)
         n = frames(len(sound.samples))
         if n < 2:
             raise TooShort(f"too_short: {sound.seconds:.2f} s, XVectorSincNet needs 0.32 s")
-        wave = torch.from_numpy(sound.samples.astype(np.float32))[None]
-        with exact(self._device):
-            found = embed(self._net, self._filters, wave.to(self._device))
-            result: Floats = found[0].cpu().numpy()
-        return result
+        forward = functools.partial(embed, self._net, self._filters)
+        return alone(forward, sound.samples.astype(np.float32), self._device)

@@ -1,11 +1,7 @@
 """Speaker networks against SpeechBrain, pyannote.audio and resemblyzer themselves.
 
 These packages bring a torchaudio beside which other packages do not import, so they are tested in
-an environment of their own (never the one of `make test`)::
-
-    python -m venv upstream && upstream/bin/pip install -c constraints.txt -e '.[upstream]' \
-        pytest pytest-timeout hypothesis
-    upstream/bin/python -m pytest tests/metrics/test_spksim_upstream.py
+an environment of their own (never the one of `make test`), which `make upstream` makes.
 
 The weights are seeded; GE2E's are the real ones.
 """
@@ -36,7 +32,7 @@ ABSENT = [
 pytestmark = [
     pytest.mark.skipif(
         bool(ABSENT),
-        reason=f"no {', '.join(ABSENT)}: an environment of its own is needed, see the file's head",
+        reason=f"no {', '.join(ABSENT)}: `make upstream` runs these tests",
     ),
     pytest.mark.filterwarnings("ignore"),
 ]

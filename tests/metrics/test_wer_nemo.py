@@ -1,11 +1,7 @@
 """QuartzNet: a small network in a true ``.nemo`` file, held against NeMo's own `transcribe`.
 
 NeMo lives in an environment of its own (it asks for an older transformers and jiwer), and needs no
-torchaudio for this. To run these tests::
-
-    python -m venv nemo && . nemo/bin/activate
-    pip install -c constraints.txt '.[nemo,torch,demo]' pytest hypothesis pytest-timeout
-    pytest tests/metrics/test_wer_nemo.py
+torchaudio for this: `make upstream` makes it and runs these tests.
 """
 
 from __future__ import annotations
@@ -31,7 +27,8 @@ from phonoscope.types import Audio, Clip, Failure
 
 if importlib.util.find_spec("nemo") is None:
     pytest.skip(
-        "NeMo is not installed: its environment is described in this file", allow_module_level=True
+        "NeMo is not installed: `make upstream` runs these tests where it is",
+        allow_module_level=True,
     )
 pytestmark = pytest.mark.filterwarnings("ignore")  # NeMo's own, of all kinds
 
