@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import stat
 import struct
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
@@ -62,6 +63,7 @@ FRAMES_SHORT = 2.5  # the same for pictures, in frames
 EXACT = 0.02  # seconds; for sound files that state their number of samples
 STATING = frozenset({"mov", "matroska", "avi", "wav", "flac", "ogg", "asf"})  # their own duration
 READERS = 8  # threads that read files for their digests
+SHARES = 16  # of the files, for each of them
 UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a stream of unknown length
 STREAMED = 0x7FFF0000  # chunk sizes from here on are placeholders of writers into a pipe
 TEXT = "tty"  # what FFmpeg calls a text file, whose letters it would draw
@@ -123,14 +125,18 @@ def prefetch(clips: Iterable[Clip | None]) -> None:
     """
     known = {path for path, _, _ in _digests}
     paths = {os.path.abspath(clip.path) for clip in clips if clip}  # noqa: PTH100
+    new = sorted(paths - known)
+    share = math.ceil(len(new) / (READERS * SHARES)) or 1
+    parts = [new[i : i + share] for i in range(0, len(new), share)]
     with ThreadPoolExecutor(READERS) as pool:
-        for _ in pool.map(_tried_digest, sorted(paths - known)):
+        for _ in pool.map(_try_digests, parts):
             pass
 
 
-def _tried_digest(path: str) -> None:
-    with contextlib.suppress(ClipError):
-        file_digest(path)
+def _try_digests(paths: Sequence[str]) -> None:
+    for path in paths:
+        with contextlib.suppress(ClipError):
+            file_digest(path)
 
 
 def known_digests() -> list[Known]:
