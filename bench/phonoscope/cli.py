@@ -822,9 +822,13 @@ def _print_board(made: Any) -> None:
 
 
 def _print_unscored(found: Any) -> None:
+    same: dict[tuple[str, str, str], list[str]] = {}
     for row in found.rows:
         if row["status"] != "ok":
-            _complain(f"{row['sample']}: {row['metric']}: {row['status']}: {row['error']}")
+            same.setdefault((row["metric"], row["status"], row["error"]), []).append(row["sample"])
+    for (metric, status, error), samples in same.items():
+        more = f" and {len(samples) - 1} more" if len(samples) > 1 else ""
+        _complain(f"{samples[0]}{more}: {metric}: {status}: {error}")
     if found.extra:
         more = f" and {len(found.extra) - SHOWN} more" if len(found.extra) > SHOWN else ""
         names = ", ".join(found.extra[:SHOWN])

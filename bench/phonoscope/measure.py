@@ -123,6 +123,17 @@ class Planner:
             self._plans[spec.key] = self._plan(spec)
         return self._plans[spec.key]
 
+    def withdraw(self, view: View, why: Failure) -> list[str]:
+        """Take out the metrics whose view cannot be had after all; return their names."""
+        names = [
+            metric.name
+            for metric in self.protocol.metrics
+            if metric.name not in self.unavailable and view in map(frontier, metric.views.values())
+        ]
+        self.unavailable |= dict.fromkeys(names, why)
+        self._plans.clear()
+        return names
+
     def _plan(self, spec: RunSpec) -> Plan:
         samples = tuple(spec.samples())
         made = tuple(generated(spec, self.store))
@@ -238,9 +249,15 @@ class ViewTask:
 
     def __call__(
         self, clips: Sequence[tuple[str, Clip]]
-    ) -> tuple[list[Any], list[tuple[str, str]]]:
-        """Return (outputs of the (key, clip) pairs in order, networks that were loaded for it)."""
-        outputs = views.see(self.view, [clip for _, clip in clips], device=self.device)
+    ) -> tuple[list[Any], list[tuple[str, str]]] | SetupError:
+        """Return (outputs of the (key, clip) pairs in order, networks that were loaded for it).
+
+        Or why a network cannot be loaded: an error raised here would end the whole run.
+        """
+        try:
+            outputs = views.see(self.view, [clip for _, clip in clips], device=self.device)
+        except SetupError as error:
+            return error
         return outputs, views.loads()
 
 
@@ -288,18 +305,33 @@ def _finite(value: Value) -> bool:
 def measure(
     planner: Planner, engine: Engine, listeners: Sequence[Listener] = (), *, device: str = "cpu"
 ) -> None:
-    """Measure every cell of the protocol that the store does not have yet."""
+    """Measure every cell of the protocol that the store does not have yet.
+
+    The metrics of a network that cannot be loaded become unavailable; the others go on.
+    """
     store = planner.store
-    for name, failure in planner.unavailable.items():
-        tell(listeners, ColumnUnavailable(name, failure.code, failure.error))
+    _tell_unavailable(planner, planner.unavailable, listeners)
     for event in _foreseen(planner):
         tell(listeners, event)
-    jobs = pending(planner)
+    jobs, known = pending(planner), len(planner.unavailable)
     metrics = planner.protocol.metrics
     for view, clips in _needed_views(jobs, metrics).items():
-        _see_all(view, clips, store, engine, listeners, device)
+        why = _see_all(view, clips, store, engine, listeners, device)
+        if why:
+            failure = Failure("view", why.code, str(why))
+            _tell_unavailable(planner, planner.withdraw(view, failure), listeners)
+    if len(planner.unavailable) > known:
+        jobs = pending(planner)
     _measure_all(jobs, metrics, store, engine, listeners)
     store.flush()
+
+
+def _tell_unavailable(
+    planner: Planner, names: Iterable[str], listeners: Sequence[Listener]
+) -> None:
+    for name in names:
+        failure = planner.unavailable[name]
+        tell(listeners, ColumnUnavailable(name, failure.code, failure.error))
 
 
 def _foreseen(planner: Planner) -> Iterator[SampleFailed]:
@@ -362,14 +394,19 @@ def _see_all(
     engine: Engine,
     listeners: Sequence[Listener],
     device: str,
-) -> None:
+) -> SetupError | None:
+    """Compute what the store lacks; return why a network cannot be loaded, if it cannot."""
     keys = [key for key in clips if not store.views.settled(key)]
     if not keys:
-        return
+        return None
+    why: SetupError | None = None
     tell(listeners, StageStarted("view", str(view), len(keys)))
     pace = _Pace(len(keys), engine.workers, least=view.batch)
     parts = pace.parts((key, clips[key]) for key in keys)
     for part, result in divided(engine, ViewTask(view, device), parts, _singly):
+        if isinstance(result, SetupError):
+            why = result
+            break
         pace.done += len(part)
         outputs, loaded = _unpacked(result, len(part))
         store.views.extend(
@@ -382,6 +419,7 @@ def _see_all(
         tell(listeners, Advanced("view", str(view), len(part), failed))
     store.views.flush()
     tell(listeners, StageFinished("view", str(view)))
+    return why
 
 
 def _unpacked(result: Any, count: int) -> tuple[list[Any], list[tuple[str, str]]]:

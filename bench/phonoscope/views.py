@@ -20,7 +20,15 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from phonoscope import media, weights
-from phonoscope.errors import DEFECT, ClipError, SetupError, SpecError, UnsupportedSample, told
+from phonoscope.errors import (
+    DEFECT,
+    ClipError,
+    SetupError,
+    SpecError,
+    UnsupportedSample,
+    WeightsMismatch,
+    told,
+)
 from phonoscope.registry import Registry
 from phonoscope.types import Audio, Clip, Failure, Scalar, Unsupported, fingerprint
 
@@ -310,11 +318,18 @@ _networks: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
 
 def network(item: View, device: str) -> Any:
-    """Return the loaded network of a view; the last few are held, older ones freed."""
+    """Return the loaded network of a view; the last few are held, older ones freed.
+
+    Raises
+    ------
+    SetupError
+        If it cannot be loaded, for whatever reason: no clip is guilty of that.
+    """
     key = (item.identity, device)
     if key not in _networks:
-        loaded = item.make(**dict(item.params))
-        loaded.load(device)
+        loaded = attempt("view", _loaded, item, device)
+        if isinstance(loaded, Failure | Unsupported):
+            raise _unloadable(item, device, loaded.error.removesuffix(f"; {DEFECT}"))
         _networks[key] = loaded
         _loads.append((str(item), device))
         while len(_networks) > NETWORKS_HELD:
@@ -323,16 +338,37 @@ def network(item: View, device: str) -> Any:
     return _networks[key]
 
 
+def _loaded(item: View, device: str) -> Any:
+    made = item.make(**dict(item.params))
+    made.load(device)
+    return made
+
+
+def _unloadable(item: View, device: str, why: str) -> SetupError:
+    """Return the error of a network that does not load; it blames files that nobody pinned."""
+    doubted = [name for name in item.weights if not weights.WEIGHTS.get(name).sha256]
+    if doubted:
+        hints = " ".join(map(weights.doubt, doubted))
+        return WeightsMismatch(f"{item} cannot be loaded ({why}). {hints}")
+    remedy = "look at --device and at the versions of its packages, or report a defect"
+    return SetupError(f"{item} cannot be loaded on {device} ({why}); {remedy} of the plugin")
+
+
 def see(item: View, clips: Sequence[Clip], *, device: str = "cpu") -> list[Any]:
     """Return the view's output for each clip, or the `Failure` that stands in its place.
 
     If a batch of a network raises, its clips are tried one by one, so only the guilty one fails.
+
+    Raises
+    ------
+    SetupError
+        If a network cannot be loaded.
     """
     if item.of is None or not item.is_network:
         return [look(item, clip) for clip in clips]
     outputs = see(item.of, clips, device=device)
     good = [i for i, value in enumerate(outputs) if not isinstance(value, Failure | Unsupported)]
-    loaded = attempt("view", network, item, device) if good else None
+    loaded = network(item, device) if good else None
     for start in range(0, len(good), item.batch):
         part = good[start : start + item.batch]
         for i, output in zip(part, _run_batch(loaded, [outputs[i] for i in part]), strict=True):
@@ -341,8 +377,6 @@ def see(item: View, clips: Sequence[Clip], *, device: str = "cpu") -> list[Any]:
 
 
 def _run_batch(loaded: Any, batch: list[Any]) -> list[Any]:
-    if isinstance(loaded, Failure):
-        return [loaded] * len(batch)
     outputs = attempt("view", _one_each, loaded, batch)
     if isinstance(outputs, list):
         return outputs

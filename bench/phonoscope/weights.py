@@ -226,15 +226,37 @@ def _absent(weight: Weight, path: Path) -> list[str]:
     return [name for name in weight.files or (weight.file,) if name not in held]
 
 
+def doubt(name: str) -> str:
+    """Return what to do with a copy that nobody pinned and that a network cannot be read from."""
+    weight = WEIGHTS.get(name)
+    path = locate(name)
+    again = f"run `phonoscope weights fetch {name}`" if fetchable(weight) else "get it again"
+    return (
+        f"Is {path} what {weight.origin} gives? If not, delete it and {_note(path)}, and {again}; "
+        "if it is, report a defect of the plugin"
+    )
+
+
 def _missing(weight: Weight) -> str:
     looked = ", ".join(_looked(weight, path) for path in _candidates(weight))
+    told = f"weights {weight.name!r} are not on this machine (looked for {looked})"
+    return f"{told}; {_remedy(weight)}"
+
+
+def _remedy(weight: Weight) -> str:
+    """Return how to get the weights."""
     what, them = ("the files", "them") if weight.files else ("the file", "it")
     holding = f", a folder with {', '.join(weight.files)}" if weight.files else ""
+    command = f"run `phonoscope weights fetch {weight.name}`, or " if fetchable(weight) else ""
     return (
-        f"weights {weight.name!r} are not on this machine (looked for {looked}); run "
-        f"`phonoscope weights fetch {weight.name}`, or get {what} from {weight.origin} and "
-        f"put {them} into the folder that PHONOSCOPE_WEIGHTS names, as {weight.file}{holding}"
+        f"{command}get {what} from {weight.origin} and put {them} into the folder that "
+        f"PHONOSCOPE_WEIGHTS names, as {weight.file}{holding}"
     )
+
+
+def fetchable(weight: Weight) -> bool:
+    """Return whether a command can get the weights: their origin is an address."""
+    return weight.origin.startswith(("https://", "http://"))
 
 
 def _looked(weight: Weight, path: Path) -> str:
@@ -281,7 +303,7 @@ def _check(weight: Weight, path: Path) -> None:
 
 def _check_note(weight: Weight, path: Path) -> None:
     """Hold a copy to the hashes that it had when it was first used, or note them now."""
-    note = path.with_name(f"{path.name}.sha256")
+    note = _note(path)
     hashes = {file: _hash(file) for file in sorted(_held(weight, path).values())}
     if not note.is_file():
         _write_note(note, hashes)
@@ -294,6 +316,10 @@ def _check_note(weight: Weight, path: Path) -> None:
             f"weights {weight.name!r}: {told}, but {note} pinned {', '.join(pinned)} "
             f"at the first use; put the old copy back, or delete {note} if the new one is meant"
         )
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
 
 def _write_note(note: Path, hashes: dict[Path, str]) -> None:
@@ -332,7 +358,7 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     if present is not None and present != _cached(weight):
         _check(weight, present)
         return present
-    if not weight.origin.startswith(("https://", "http://")):
+    if not fetchable(weight):
         raise WeightsMissing(f"{name!r} cannot be fetched by a command. {_missing(weight)}")
     target = _cached(weight)
     if not weight.files:

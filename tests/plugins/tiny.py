@@ -213,3 +213,27 @@ def tiny_axis(sample, out, *, seed, gain):
     """Write the input, scaled by an axis of the condition."""
     note("axis", f"{sample.id} {gain}")
     return _scaled(sample, "audio", out, gain)
+
+
+@view(of=audio(RATE), batch=4)
+class tiny_broken:
+    """A network that cannot be loaded."""
+
+    def load(self, device):
+        note("load_broken", device)
+        raise RuntimeError("no such operator")
+
+    def __call__(self, batch):
+        raise AssertionError("it was never loaded")
+
+
+@metric(unit="-", better="higher", generated=tiny_broken)
+def tiny_lost(generated: float) -> float:
+    """What a network says that cannot be loaded."""
+    return generated
+
+
+@metric(unit="-", better="higher", generated=audio(RATE), reference=tiny_broken)
+def tiny_lost_too(generated: Audio, reference: float) -> float:
+    """Another metric that looks through it."""
+    return reference

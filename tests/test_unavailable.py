@@ -1,0 +1,118 @@
+"""Columns that this machine cannot fill: said once, with the remedy, and the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_cases as cases
+from typer.testing import CliRunner
+
+from phonoscope import Audio, cli, views
+from phonoscope.events import ColumnUnavailable, SampleFailed, StageFinished, StageStarted
+from phonoscope.media import write_wav
+
+METRICS = ["tiny_rms", "tiny_lost", "tiny_level", "tiny_lost_too"]
+
+
+@pytest.fixture
+def tiny() -> Iterator[None]:
+    with cases.loaded():
+        yield
+
+
+@pytest.fixture
+def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three clips, and an empty folder for weights."""
+    monkeypatch.setenv("PHONOSCOPE_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("PHONOSCOPE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "clips").mkdir()
+    for number in range(3):
+        noise = np.random.default_rng(number).standard_normal(16_000) * 0.1
+        write_wav(tmp_path / f"clips/{number}.wav", Audio(noise.astype(np.float32), 16_000))
+    return tmp_path / "clips"
+
+
+def run(folder: Path, **options: Any) -> tuple[Any, list[Any]]:
+    events: list[Any] = []
+    found = cases.protocol(folder / "clips", metrics=METRICS)
+    board = cases.run(found, folder / "store", listeners=[events.append], workers=2, **options)
+    return board, events
+
+
+@pytest.mark.parametrize("engine", ["serial", "processes"])
+def test_a_network_that_cannot_be_loaded_costs_its_columns_only(
+    tmp_path: Path, tiny: None, engine: str
+) -> None:
+    board, events = run(tmp_path, engine=engine)
+    told = [event for event in events if isinstance(event, ColumnUnavailable)]
+    assert [event.metric for event in told] == ["tiny_lost", "tiny_lost_too"]
+    assert {(event.code, event.error) for event in told} == {
+        (
+            "unavailable",
+            "tiny_broken cannot be loaded on cpu (RuntimeError: no such operator); look at "
+            "--device and at the versions of its packages, or report a defect of the plugin",
+        )
+    }
+    assert not [event for event in events if isinstance(event, SampleFailed)]
+    names = {column.metric for column in board.columns if column.unavailable}
+    assert names == {"tiny_lost", "tiny_lost_too"}
+    for row in board.rows:
+        assert {name: cell.estimate.n for name, cell in row.cells.items()} == {
+            "tiny_rms": 6,
+            "tiny_level": 6,
+        }
+
+
+def test_it_is_tried_once_a_run_and_its_stage_ends(
+    tmp_path: Path, tiny: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHONOSCOPE_TINY_LOG", str(tmp_path / "log"))
+    log = cases.Log(tmp_path / "log")
+    _, events = run(tmp_path)
+    assert log.take()["load_broken"] == 1
+    for kind in (StageStarted, StageFinished):
+        stages = [event.what for event in events if isinstance(event, kind)]
+        assert stages.count("tiny_broken") == 1
+    run(tmp_path)
+    assert dict(log.take()) == {"load_broken": 1}
+
+
+def test_once_it_loads_the_columns_are_filled(
+    tmp_path: Path, tiny: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the failure is kept in the store."""
+    run(tmp_path)
+    broken = views.VIEWS.get("tiny_broken").make
+    monkeypatch.setattr(broken, "load", lambda self, device: None)
+    monkeypatch.setattr(broken, "__call__", lambda self, batch: [0.5] * len(batch))
+    board, events = run(tmp_path)
+    assert not [event for event in events if isinstance(event, ColumnUnavailable)]
+    assert all(row.cells["tiny_lost"].estimate.value == 0.5 for row in board.rows)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(range(256)) * 40], ids=["empty", "garbage"])
+def test_a_wrong_file_that_nobody_pinned_is_named_with_the_remedy(
+    clips: Path, tmp_path: Path, content: bytes
+) -> None:
+    pytest.importorskip("torch", reason="utmos needs torch")
+    path = tmp_path / "weights" / "utmos" / "utmos22_strong_step7459_v1.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    command = ["score", str(clips), "--metrics", "utmos,dnsmos_p808", "--engine", "serial"]
+    done = CliRunner().invoke(cli.app, [*command, "--quiet"])
+    assert done.exit_code == cli.FAILED
+    assert done.stderr.count("ColumnUnavailable") == 1
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert error.startswith("error: 0 and 2 more: utmos: failed: weights_mismatch: utmos_scores ")
+    note = path.with_name(f"{path.name}.sha256")
+    for words in (
+        f"Is {path} what https://",
+        f"delete it and {note}, and run `phonoscope weights fetch utmos/utmos22_strong`",
+    ):
+        assert words in error
+    rows = {line.split("\t")[0]: line.split("\t")[5:7] for line in done.stdout.splitlines()}
+    assert rows["utmos"] == ["0", "3"] and rows["dnsmos_p808"] == ["3", "0"]
