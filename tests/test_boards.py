@@ -127,8 +127,8 @@ class TestTable1:
         levels = {row.system: row.cells["dnsmos_p808"].estimate.value for row in board.rows}
         assert levels["Noisy"] < min(value for name, value in levels.items() if name != "Noisy")
         assert board.notes[0] == (
-            "Data set lrs3_chime3: clean track: enhanced; partial: 5 of 1321 clips; "
-            "the first 2 samples"
+            "Data set lrs3_chime3: clean track: enhanced; partial: 5 of 1321 clips; noise chime3: "
+            "found 1 recordings, none of BUS, CAF, PED; the first 2 samples"
         )
         assert [note.partition(" is not run")[0] for note in board.notes[1:]] == [
             *("SGMSE+", "Lip2Speech", "IL2S")

@@ -29,6 +29,8 @@ from phonoscope.reproduce import (
     read_published,
     summary,
     table,
+    to_json,
+    to_markdown,
     tolerances,
 )
 from phonoscope.stats import estimate
@@ -232,6 +234,25 @@ def test_flags_and_lossy_copies_are_not_comparable() -> None:
     assert verdict(paper(), clean) == EQUAL
 
 
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        ("[partial: 5 of 1321 clips]", "part of the data (5 of 1321 clips)"),
+        ("[clean track: orig][:5]", "part of the data (the first 5 samples)"),
+        ("[partial: a][:5]", "part of the data (a); part of the data (the first 5 samples)"),
+        ("[clean track: orig][min_utterances=2]", ""),
+    ],
+)
+@pytest.mark.parametrize("n", [5, None])
+def test_a_part_of_the_data_is_not_comparable(end: str, why: str, n: int | None) -> None:
+    """Also where the paper says no n, or where our n is the same by chance."""
+    told = verdict(paper(n=n), row("A", 2.0, dataset_revision=f"r1{end}"))
+    if why:
+        assert told == f"not comparable: {why}"
+    else:
+        assert told.startswith(EQUAL)
+
+
 @pytest.mark.parametrize("n", [5, None])
 def test_failed_samples_are_not_comparable(n: int | None) -> None:
     found = Estimate(2.0, 1.9, 2.1, 0.1, 5, n_failed=2)
@@ -254,7 +275,15 @@ def test_not_run_says_why(change: dict[str, str], why: str) -> None:
 
 def test_a_column_that_cannot_run_here_is_unavailable() -> None:
     text = verdict(paper(metric="lse_d"), row("A", 2.0))
-    assert text == "unavailable: weights_missing: no syncnet"
+    assert text == "unavailable: weights_missing"
+    made = board(row("A", 2.0))
+    items = compare(made, [paper(metric="lse_d"), paper(metric="lse_d", system="B")])
+    report = to_markdown(made, items)
+    assert report.count("no syncnet") == 1
+    assert "- Unavailable here: lse\\_d: weights\\_missing: no syncnet" in report
+    assert json.loads(to_json(made, items))["unavailable"] == {
+        "lse_d": "weights_missing: no syncnet"
+    }
 
 
 def test_not_run_names_the_error_that_most_samples_have() -> None:

@@ -116,3 +116,38 @@ def test_a_wrong_file_that_nobody_pinned_is_named_with_the_remedy(
         assert words in error
     rows = {line.split("\t")[0]: line.split("\t")[5:7] for line in done.stdout.splitlines()}
     assert rows["utmos"] == ["0", "3"] and rows["dnsmos_p808"] == ["3", "0"]
+
+
+def test_a_reason_that_columns_share_is_said_once(tmp_path: Path, tiny: None) -> None:
+    board, _ = run(tmp_path)
+    text = (tmp_path / "store" / "board" / "leaderboard.md").read_text("utf-8")
+    assert text.count("no such operator") == 1
+    assert "- Unavailable here: tiny\\_lost, tiny\\_lost\\_too: unavailable: tiny\\_broken" in text
+    assert not [mark for row in board.rows for mark in row.marks]
+
+
+def test_a_board_that_is_only_read_says_what_is_missing(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paper = "system,metric,value,source\nA,utmos,3.0,Table 1\nB,utmos,3.1,Table 1\n"
+    (tmp_path / "published.csv").write_text(paper)
+    (tmp_path / "p.yaml").write_text(
+        "name: p\ntask: lip2speech\n"
+        "datasets: [{name: d, kind: folder, options: {reference: clips}}]\n"
+        "systems: [{name: A, plugin: imported, params: {folder: clips}},\n"
+        "  {name: B, plugin: imported, optional: true, params: {folder: none}}]\n"
+        "metrics: [utmos, si_sdr]\n"
+    )
+    quietly = ["--engine", "serial", "--tracking", "none", "--limit", "2"]
+    done = CliRunner().invoke(cli.app, ["reproduce", "p.yaml", *quietly])
+    absent = f"note: B is not run: no clip in {tmp_path / 'none'}"
+    notes = ["note: Data set d: the first 2 samples", absent]
+    assert done.exit_code == 3
+    assert done.stderr.splitlines()[:2] == notes
+    for command in (["board"], ["reproduce"]):
+        read = CliRunner().invoke(cli.app, [*command, "runs/p"])
+        told = read.stderr.splitlines()
+        assert told[:2] == notes
+        assert told[2].startswith("note: Unavailable here: utmos: weights_missing: weights ")
+        assert len(told) == 3 and "phonoscope weights fetch" not in read.stdout

@@ -6,7 +6,6 @@ import functools
 import importlib.metadata
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from phonoscope.types import (
     Scalar,
     Unsupported,
     Value,
+    notes_of,
 )
 
 PACKAGES = ("phonoscope", "numpy", "scipy", "soundfile", "soxr", "av")
@@ -192,21 +192,23 @@ def provenance(protocol: Protocol) -> dict[str, Any]:
     }
 
 
+def notes(protocol: Protocol) -> Iterator[str]:
+    """Yield, for people, how much is measured: of each data set, and which systems are left out."""
+    yield from filter(None, map(_told, protocol.datasets))
+    yield from protocol.absences()
+
+
 def _notes(planner: Planner) -> Iterator[str]:
-    yield from filter(None, map(_told, planner.protocol.datasets))
-    yield from planner.protocol.absences()
+    yield from notes(planner.protocol)
     for event in planner.store.set_aside:
         name = "/".join(event.path.rsplit("/", 2)[-2:])
         yield f"A part of the store was set aside: {name}: {event.reason}"
-    for metric in planner.protocol.metrics:
-        if metric.name in planner.unavailable:
-            yield f"{metric.name} is unavailable here: {planner.unavailable[metric.name].error}"
 
 
 def _told(dataset: Dataset) -> str:
     """Return what the revision says of the data set besides its digest."""
-    parts = re.findall(r"\[(.*?)\]", dataset.revision)
-    said = [f"the first {part[1:]} samples" if part.startswith(":") else part for part in parts]
+    notes = notes_of(dataset.revision)
+    said = [f"the first {note[1:]} samples" if note.startswith(":") else note for note in notes]
     return f"Data set {dataset.name}: {'; '.join(said)}" if said else ""
 
 
@@ -242,20 +244,25 @@ def _marks(planner: Planner, line: Line) -> Iterator[str]:
     made = [item for item in line.plan.made if isinstance(item, Clip)]
     if any(Path(clip.path).suffix.lower() in LOSSY for clip in made):
         yield "lossy"
-    if any(result.n_failed for result in line.estimates.values()):
+    if _most_failed(planner, line):
         yield "incomplete"
     if line.kind == "system" and not _ranked(planner, line):
         yield "not_ranked"
 
 
-def _ranked(planner: Planner, line: Line) -> bool:
-    """Whether few enough samples failed; columns that nobody can have here do not count."""
-    failed = [
+def _most_failed(planner: Planner, line: Line) -> int:
+    """Return the failures of the worst column; those that nobody can have here do not count."""
+    counts = (
         result.n_failed
         for name, result in line.estimates.items()
         if name not in planner.unavailable
-    ]
-    return line.kind == "system" and max(failed, default=0) <= planner.protocol.spec.max_failed
+    )
+    return max(counts, default=0)
+
+
+def _ranked(planner: Planner, line: Line) -> bool:
+    few = _most_failed(planner, line) <= planner.protocol.spec.max_failed
+    return line.kind == "system" and few
 
 
 def _cell(metric: Metric, line: Line, ranks: tuple[int, int] | None) -> Cell:

@@ -309,6 +309,7 @@ def board(
     _discover(plugin)
     found, opened = runner.reopen(source, store)
     made = runner.board(found, opened)
+    _print_notes(made, quiet=False)
     _print_board(made)
     folder = output or Path(opened.local or ".") / "board"
     with _writing(folder):
@@ -444,6 +445,7 @@ def reproduce(
     tolerances = reproduction.tolerances(tolerance or [])
     if no_run or _is_store(source):
         made = runner.board(*runner.reopen(source, store))
+        _print_notes(made, quiet)
     else:
         found, opened = _opened(source, store, limit=limit, systems=system, quiet=quiet)
         _remember(opened, source, limit=limit, plugin=plugin, systems=system)
@@ -684,12 +686,12 @@ def _opened(
     quiet: bool,
 ) -> tuple[Any, Any]:
     """Return a protocol whose rules were checked, and its store, made if need be."""
+    from phonoscope import assemble, runner
     from phonoscope import protocol as protocols
-    from phonoscope import runner
 
     found = protocols.load(protocol, limit=limit, systems=systems or [])
     runner.check_rules(found)
-    for text in () if quiet else found.absences():
+    for text in () if quiet else assemble.notes(found):
         _note(text)
     return found, runner.open_store(store, found, [_listener(quiet)])
 
@@ -819,6 +821,14 @@ def _print_board(made: Any) -> None:
     from phonoscope import console
 
     console.print_board(made)
+
+
+def _print_notes(made: Any, quiet: bool) -> None:
+    """Say about a board that is only read what its run said: what is left out, what is missing."""
+    from phonoscope.leaderboard import unavailable
+
+    for text in () if quiet else (*made.notes, *unavailable(made)):
+        _note(text)
 
 
 def _print_unscored(found: Any) -> None:

@@ -545,19 +545,24 @@ def to_markdown(board: Leaderboard) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def unavailable(board: Leaderboard) -> tuple[str, ...]:
+    """Return why columns cannot be filled on this machine, once per reason."""
+    reasons: dict[str, list[str]] = {}
+    for column in board.columns:
+        if column.unavailable:
+            reasons.setdefault(column.unavailable, []).append(column.metric)
+    return tuple(f"Unavailable here: {', '.join(n)}: {why}" for why, n in reasons.items())
+
+
 def missing(board: Leaderboard) -> tuple[str, ...]:
     """Return why dashes stand in the table, once per column or cell."""
-    lines = [
-        f"{column.label}: {column.unavailable or 'planned'}"
-        for column in board.columns
-        if column.unavailable or column.planned
-    ]
+    lines = [f"{column.label}: planned" for column in board.columns if column.planned]
     for row in board.rows:
         where = ", ".join(filter(None, (row.system, show_condition(row.condition))))
         for column in board.columns:
             if not (column.unavailable or column.planned) and show(row, column).reason:
                 lines.append(f"{column.label}, {where}: {reason_of(row, column)}")
-    return tuple(f"{DASH} {line}" for line in dict.fromkeys(lines))
+    return (*(f"{DASH} {line}" for line in dict.fromkeys(lines)), *unavailable(board))
 
 
 def md(text: object) -> str:

@@ -204,9 +204,7 @@ def lacks(metric: Metric) -> Failure | None:
     """Return why a metric cannot run on this machine, if it cannot."""
     absent = missing_packages(metric.packages)
     if absent:
-        text = (
-            f"{metric.name} needs {', '.join(absent)}; `phonoscope doctor` says how to install it"
-        )
+        text = f"needs {', '.join(absent)}; `phonoscope doctor` says how to install it"
         return Failure("view", "dependency_missing", text)
     try:
         for name in metric.weights:

@@ -48,6 +48,7 @@ from phonoscope.leaderboard import (
     signed,
     sources_of,
     troubles,
+    unavailable,
 )
 from phonoscope.reproduce import Comparison, compare, parse_condition
 from phonoscope.types import Estimate, Scalar
@@ -103,7 +104,7 @@ def page(board: Leaderboard) -> str:
             tables=[(section, list(_blocks(board, section))) for section in found],
             keys=_keys(board),
             sources=sources_of(board),
-            legend=legend(board),
+            legend=(*legend(board), *unavailable(board)),
             curves=list(_curves(board)),
             spreads=list(_spreads(board, found)),
             failures=_failures(board, "failed"),

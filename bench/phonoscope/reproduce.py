@@ -13,8 +13,8 @@ verdict        the first of these that holds
 ============== =====================================================================================
 unavailable    the metric cannot run on this machine
 not run        the board has no such metric, system or condition, or no sample was measured
-not comparable not the same samples (another n, another data set, samples of ours that failed), our
-               copy of the outputs is lossy, or our value is flagged
+not comparable not the same samples (another n, another data set or a part of it, samples of ours
+               that failed), our copy of the outputs is lossy, or our value is flagged
 reproduced     equal as printed: abs(d) <= r, or at most the tolerance where one is stated
 reproduced     inside our interval: low - r <= published <= high + r
 reproduced     within the combined uncertainty: abs(d) <= r + 1.96 sqrt(se^2 + std^2 / n)
@@ -51,7 +51,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from phonoscope.errors import SpecError
-from phonoscope.types import Condition, Estimate, Scalar
+from phonoscope.types import Condition, Estimate, Scalar, gaps_of
 
 if TYPE_CHECKING:
     from phonoscope.leaderboard import Cell, Leaderboard, Row
@@ -449,7 +449,7 @@ def _absent(board: Leaderboard, item: Published, row: Row | None) -> tuple[Verdi
     if column is None:
         return "not run", f"the board has no {item.metric}"
     if column.unavailable:
-        return "unavailable", column.unavailable
+        return "unavailable", column.unavailable.partition(":")[0]
     if column.planned:
         return "not run", "planned"
     if row is None:
@@ -472,6 +472,8 @@ def _reasons(item: Published, row: Row, cell: Cell, ours: Estimate) -> Iterator[
         yield f"subset (n={ours.n} of {item.n})"
     if item.n is not None and ours.n > item.n:
         yield f"other samples (n={ours.n}, published n={item.n})"
+    if item.n is None or ours.n == item.n:
+        yield from (f"part of the data ({gap})" for gap in gaps_of(row.dataset_revision))
     if item.dataset and item.dataset != row.dataset:
         yield f"other data set ({row.dataset}, published on {item.dataset})"
     if ours.n_failed:
@@ -614,12 +616,13 @@ RULE = (
 
 
 def to_markdown(board: Leaderboard, items: Sequence[Comparison]) -> str:
-    """Return the verdicts as Markdown: the table, the orders of systems, the rule, the recipes."""
-    from phonoscope.leaderboard import comparison_table, md, order_lines
+    """Return the verdicts as Markdown: the table, orders of systems, notes, the rule, recipes."""
+    from phonoscope.leaderboard import comparison_table, md, order_lines, unavailable
 
+    notes = (*order_lines(board), *board.notes, *unavailable(board))
     parts = [f"# {md(board.title)}: reproduction", md(summary(items))]
     parts += [comparison_table(board, items)] if items else []
-    parts += ["\n".join(f"- {md(line)}" for line in order_lines(board)), RULE]
+    parts += ["\n".join(f"- {md(line)}" for line in notes), RULE]
     parts += ["## Recipes", "\n".join(f"- {md(line)}" for line in _recipes(board))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -644,6 +647,8 @@ def to_json(board: Leaderboard, items: Sequence[Comparison]) -> str:
         "schema": SCHEMA,
         "protocol": board.protocol,
         "title": board.title,
+        "notes": board.notes,
+        "unavailable": {c.metric: c.unavailable for c in board.columns if c.unavailable},
         "counts": counts(items),
         "exit_code": exit_code(items),
         "provenance": board.provenance,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
@@ -147,6 +148,21 @@ class Dataset:
     revision: str
     noises: Mapping[str, tuple[Clip, ...]] = field(default_factory=dict)
     others: Mapping[str, Clip] = field(default_factory=dict)
+
+
+PARTIAL = "partial: "
+
+
+def notes_of(revision: str) -> tuple[str, ...]:
+    """Return what a data set's revision says in brackets, behind its digest."""
+    return tuple(re.findall(r"\[(.*?)\]", revision))
+
+
+def gaps_of(revision: str) -> tuple[str, ...]:
+    """Return what of the data set is not there or was left out, as its revision says."""
+    notes = notes_of(revision)
+    cut = [f"the first {note[1:]} samples" for note in notes if note.startswith(":")]
+    return (*(note.removeprefix(PARTIAL) for note in notes if note.startswith(PARTIAL)), *cut)
 
 
 @dataclass(frozen=True, slots=True)

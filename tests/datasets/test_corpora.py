@@ -234,12 +234,12 @@ class TestChime3:
         for path in [*folder.glob("*_PED.*"), folder / "BGD_150203_010_BUS.CH1.wav"]:
             path.unlink()
         message = mismatch("chime3_noise", root=root)
-        assert f"found 5 recordings below {root}, none of PED" in message
+        assert f"{root}: found 5 recordings, none of PED" in message
         assert "1 recordings lack the first channel, such as " in message
         assert "BGD_<date>_<n>_{BUS,CAF,PED,STR}.CH1.wav" in message
         found = read("chime3_noise", root=root, partial=True)
         assert len(found.noises["corpus"]) == 5
-        assert "[partial: found 5 recordings" in found.revision
+        assert "[partial: found 5 recordings, none of PED; 1 recordings lack" in found.revision
 
     def test_no_backgrounds_at_all(self, tmp_path: Path) -> None:
         assert "none of BUS, CAF, PED, STR" in mismatch("chime3_noise", root=tmp_path)

@@ -20,7 +20,7 @@ from phonoscope.errors import (
     MissingClip,
     SpecError,
 )
-from phonoscope.types import Clip, Dataset, Sample, fingerprint
+from phonoscope.types import PARTIAL, Clip, Dataset, Sample, fingerprint, gaps_of
 
 _SOUND = ".wav .flac .ogg .oga .opus .mp3 .mp2 .m4a .aac .aif .aiff .aifc .w64 .rf64 .wma .caf"
 _FILM = ".mp4 .m4v .mkv .avi .mpg .mpeg .webm .mov .ts .flv .wmv"
@@ -32,13 +32,18 @@ NoisePlace: TypeAlias = str | Path | Sequence[str | Path] | Mapping[str, Any]
 
 
 def build(
-    name: str, samples: Iterable[Sample], noises: Mapping[str, tuple[Clip, ...]] | None = None
+    name: str,
+    samples: Iterable[Sample],
+    noises: Mapping[str, tuple[Clip, ...]] | None = None,
+    *,
+    lacking: str = "",
 ) -> Dataset:
     """Return the data set with its revision.
 
     The revision is a digest of ids, groups, texts and file contents, in order. It names no path, so
     a moved data set keeps it; a file that is not there counts as ``missing``. Contents are read
-    once: `phonoscope.media` remembers the digest of a file that did not change.
+    once: `phonoscope.media` remembers the digest of a file that did not change. The revision ends
+    with `lacking`, in brackets: what is not there of the noise.
     """
     samples, noises = tuple(samples), dict(noises or {})
     media.prefetch(clip for s in samples for clip in (s.reference, *s.inputs.values()))
@@ -46,7 +51,7 @@ def build(
         [s.id, s.group, dict(s.meta), _content(s.reference), _contents(s.inputs)] for s in samples
     ]
     mixed = {noise: [_content(clip) for clip in clips] for noise, clips in noises.items()}
-    return Dataset(name, samples, fingerprint(parts, mixed), noises)
+    return Dataset(name, samples, fingerprint(parts, mixed) + _bracketed("", lacking), noises)
 
 
 def _contents(clips: Mapping[str, Clip]) -> dict[str, str]:
@@ -84,9 +89,19 @@ def listed(
         [s.id, s.group, dict(s.meta), _entry(s.reference), _entries(s.inputs)] for s in samples
     ]
     mixed = {noise: [_entry(clip) for clip in clips] for noise, clips in noises.items()}
-    told = [variant, f"partial: {lacking}" if lacking else ""]
-    note = "".join(f"[{text}]" for text in told if text)
-    return Dataset(name, samples, fingerprint("listing", variant, parts, mixed) + note, noises)
+    digest = fingerprint("listing", variant, parts, mixed)
+    return Dataset(name, samples, digest + _bracketed(variant, lacking), noises)
+
+
+def _bracketed(variant: str, lacking: str) -> str:
+    """Return the end of a revision, as `gaps_of` reads it."""
+    told = [variant, f"{PARTIAL}{lacking}" if lacking else ""]
+    return "".join(f"[{text}]" for text in told if text)
+
+
+def joined(*gaps: str) -> str:
+    """Return in one text what is not there: of the samples, and of the noise."""
+    return "; ".join(filter(None, gaps))
 
 
 def _entries(clips: Mapping[str, Clip]) -> dict[str, tuple[str, int]]:
@@ -174,8 +189,10 @@ def files_below(root: Path) -> Iterator[Path]:
         yield from (Path(folder, file) for file in sorted(files) if not file.startswith("."))
 
 
-def read_noises(noise: Mapping[str, NoisePlace] | None, root: Path) -> dict[str, tuple[Clip, ...]]:
-    """Return the noise clips by name.
+def read_noises(
+    noise: Mapping[str, NoisePlace] | None, root: Path
+) -> tuple[dict[str, tuple[Clip, ...]], str]:
+    """Return the noise clips by name, and what is not there of data sets that are read in part.
 
     Each value is a file, a folder of sound files (sorted by path below the folder; relative paths
     start at `root`), a list of files or folders in its own order, or a mapping that names a data
@@ -188,14 +205,18 @@ def read_noises(noise: Mapping[str, NoisePlace] | None, root: Path) -> dict[str,
     SpecError
         If a mapping has no `kind`, or options that the kind does not have or not of that type.
     """
-    return {str(name): _noises(str(name), place, root) for name, place in (noise or {}).items()}
+    clips, gaps = {}, []
+    for name, place in (noise or {}).items():
+        clips[str(name)], lacking = _noises(str(name), place, root)
+        gaps += [f"noise {name}: {gap}" for gap in lacking]
+    return clips, joined(*gaps)
 
 
-def _noises(name: str, place: NoisePlace, root: Path) -> tuple[Clip, ...]:
+def _noises(name: str, place: NoisePlace, root: Path) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
     if isinstance(place, str | Path):
-        return _noise(name, root / place)
+        return _noise(name, root / place), ()
     if not isinstance(place, Mapping):
-        return tuple(clip for item in place for clip in _noise(name, root / item))
+        return tuple(clip for item in place for clip in _noise(name, root / item)), ()
     options = dict(place)
     kind = options.pop("kind", None)
     if not isinstance(kind, str):
@@ -204,7 +225,7 @@ def _noises(name: str, place: NoisePlace, root: Path) -> tuple[Clip, ...]:
     clips = tuple(clip for part in found.noises.values() for clip in part)
     if not clips:
         raise SpecError(f"noise.{name}: the data sets of kind {kind} hold no noise")
-    return clips
+    return clips, gaps_of(found.revision)
 
 
 def _noise(name: str, place: Path) -> tuple[Clip, ...]:

@@ -48,8 +48,9 @@ def chime3_noise(name: str, *, root: str | Path, partial: bool = False) -> Datas
     """
     base = existing(root, name)
     recordings = _recordings(base)
-    problems = list(_problems(recordings, base))
-    require_whole(name, problems, layout=LAYOUT, partial=partial)
+    problems = list(_problems(recordings))
+    told = [f"{base}: {problem}" for problem in problems]
+    require_whole(name, told, layout=LAYOUT, partial=partial)
     files = [folder[CHANNEL] for folder in recordings.values() if CHANNEL in folder]
     if not files:
         raise DatasetError(f"data set {name}: no noise in {base}. Expected: {LAYOUT}")
@@ -72,12 +73,12 @@ def _recordings(base: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _problems(recordings: dict[str, dict[str, Path]], base: Path) -> Iterator[str]:
+def _problems(recordings: dict[str, dict[str, Path]]) -> Iterator[str]:
     heard = {place.rpartition("_")[2] for place, files in recordings.items() if CHANNEL in files}
     absent = [place for place in PLACES if place not in heard]
     if absent:
         count = sum(CHANNEL in files for files in recordings.values())
-        yield f"found {count} recordings below {base}, none of {', '.join(absent)}"
+        yield f"found {count} recordings, none of {', '.join(absent)}"
     headless = [place for place, files in recordings.items() if CHANNEL not in files]
     if headless:
         yield f"{len(headless)} recordings lack the first channel, such as {headless[0]}"

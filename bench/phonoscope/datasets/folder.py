@@ -175,7 +175,8 @@ def folder(
         )
         for sample in ids
     ]
-    return build(name, samples, read_noises(noise, Path.cwd()))
+    noises, gaps = read_noises(noise, Path.cwd())
+    return build(name, samples, noises, lacking=gaps)
 
 
 def _input_place(role: str, place: str | Path) -> Place:

@@ -10,7 +10,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from phonoscope.datasets import NoisePlace, by_stem, existing, listed, read_noises, require_whole
+from phonoscope.datasets import (
+    NoisePlace,
+    by_stem,
+    existing,
+    joined,
+    listed,
+    read_noises,
+    require_whole,
+)
 from phonoscope.datasets.demo import CODES, transcript
 from phonoscope.datasets.folder import read_texts
 from phonoscope.errors import DatasetError
@@ -69,7 +77,8 @@ def grid(
     texts = read_texts(Path(transcripts), films) if transcripts is not None else {}
     samples = [_sample(sample, path, texts) for sample, path in films.items()]
     lacking = f"{len(films)} of {count} clips" if wrong else ""
-    return listed(name, samples, read_noises(noise, Path.cwd()), lacking=lacking)
+    noises, gaps = read_noises(noise, Path.cwd())
+    return listed(name, samples, noises, lacking=joined(lacking, gaps))
 
 
 def _sample(sample: str, path: Path, texts: Mapping[str, str]) -> Sample:

@@ -15,6 +15,7 @@ from phonoscope.datasets import (
     NoisePlace,
     by_stem,
     existing,
+    joined,
     listed,
     read_noises,
     require_whole,
@@ -92,8 +93,9 @@ def lrs3(
     require_whole(name, problems, layout=layout, partial=partial and bool(usable))
     samples = [_sample(sample, films, clean) for sample in usable]
     lacking = f"{len(samples)} of {CLIPS} clips" if problems else ""
-    noises = read_noises(noise, Path.cwd())
-    return listed(name, samples, noises, variant=f"clean track: {track}", lacking=lacking)
+    noises, gaps = read_noises(noise, Path.cwd())
+    gaps = joined(lacking, gaps)
+    return listed(name, samples, noises, variant=f"clean track: {track}", lacking=gaps)
 
 
 def track_of(name: str, asked: CleanTrack | None, enhanced: str | Path | None) -> CleanTrack:

@@ -72,7 +72,8 @@ def manifest(
         samples[sample.id], lines[sample.id] = sample, where
     if not samples:
         raise DatasetError(f"{path}: the table has no rows")
-    return build(name, samples.values(), read_noises(noise, base))
+    noises, gaps = read_noises(noise, base)
+    return build(name, samples.values(), noises, lacking=gaps)
 
 
 def _sample(where: str, row: Mapping[str, str], base: Path) -> Sample:

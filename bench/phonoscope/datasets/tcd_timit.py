@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 from phonoscope.datasets import (
     NoisePlace,
     existing,
+    joined,
     listed,
     read_noises,
     require_whole,
@@ -95,7 +96,8 @@ def tcd_timit(
         for utterance, film in found[speaker].items()
     ]
     lacking = f"{len(samples)} of {expected * count} clips" if problems else ""
-    return listed(name, samples, read_noises(noise, Path.cwd()), lacking=lacking)
+    noises, gaps = read_noises(noise, Path.cwd())
+    return listed(name, samples, noises, lacking=joined(lacking, gaps))
 
 
 def _names(folder: Path) -> list[str]:
