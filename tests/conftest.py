@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from phonoscope import views
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 DATA = Path(os.environ.get("PHONOSCOPE_TEST_DATA") or SHARED / "data").resolve()
@@ -27,6 +29,14 @@ def _weights_folder() -> Iterator[None]:
             patch.setenv("PHONOSCOPE_WEIGHTS", str(WEIGHTS))
             patch.setenv("PHONOSCOPE_ACCEPT_LICENSES", "nisqa")
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_networks_of_others() -> Iterator[None]:
+    """Free the networks that a module loaded, and forget that it did."""
+    yield
+    views._networks.clear()
+    views.loads()
 
 
 @pytest.fixture(scope="session")

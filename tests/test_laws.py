@@ -22,7 +22,9 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import seeded_weights
 import soundfile
+from conftest import WEIGHTS
 from test_scoring import speech
 
 from phonoscope import media, plugins, scoring, views, weights
@@ -37,6 +39,15 @@ RATE = 16_000
 TEXT = "bin blue at f two now"
 REAL = ("spk1_snt1", "spk1_snt2", "spk1_snt3", "spk1_snt4")
 LEAST_LENGTH = 2.5  # seconds of the good clips: more than any metric asks for
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _every_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Laws hold whatever a network's values are: where the real ones are not here, seeded ones."""
+    root = seeded_weights.complete(tmp_path_factory.mktemp("weights"), WEIGHTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHONOSCOPE_WEIGHTS", str(root))
+        yield
 
 
 # Classes

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from phonoscope import plugins, weights
 from phonoscope.types import Audio
+from phonoscope.views import VIEWS
 
+plugins.discover()
 RATE = 16_000
 LETTERS = "|ETAONIHSRDLUMWCFGYPBVK'XJQZ"
 PHONEMES = "n s t ə l a i k d m ɛ ɾ e ɪ p o ɐ z ð f j v b ɹ iː tʃ aɪ oʊ dʒ eɪ".split()  # noqa: RUF001
@@ -19,6 +22,30 @@ WHISPER_SPECIAL = (
     "<|endoftext|> <|startoftranscript|> <|en|> <|de|> <|translate|> <|transcribe|> <|startoflm|> "
     "<|startofprev|> <|nospeech|> <|notimestamps|>"
 ).split()
+WORDS = {"wav2vec2_base": False, "wav2vec2": True}  # whether the front end gives a mask
+WHISPERS = {"whisper_base_en": False, "whisper_large_v3": True}  # whether it is multilingual
+
+
+def place(root: Path, view: str) -> Path:
+    """Where the weights of a recogniser's view lie."""
+    (name,) = VIEWS.get(view).weights
+    return root / weights.WEIGHTS.get(name).file
+
+
+def write_words(root: Path) -> None:
+    """Write a folder of every recogniser of words that transformers has."""
+    for name, mask in WORDS.items():
+        wav2vec2(place(root, name), LETTERS, mask=mask)
+    for name, multilingual in WHISPERS.items():
+        bands = 128 if multilingual else 80
+        whisper(place(root, name), multilingual=multilingual, bands=bands)
+
+
+def write_phonemes(root: Path) -> Path:
+    """Write the folder of the recogniser of phonemes, and return it."""
+    folder = place(root, "wav2vec2_phonemes")
+    wav2vec2(folder, PHONEMES, mask=True, seed=1)
+    return folder
 
 
 def write(path: Path, what: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import functools
+import json
 import math
 import sys
 import types
@@ -14,10 +16,14 @@ from unittest import mock
 
 import numpy as np
 
+from phonoscope import plugins, weights
+from phonoscope.plugins import METRICS
 from phonoscope.types import Audio
 
+plugins.discover()
 RATE = 16_000
 Shapes = Mapping[str, Sequence[int]]
+GOLDEN = Path(__file__).parents[1] / "golden/speakers.json"
 
 
 def voice(seconds: float = 2.0, *, seed: int = 1) -> Audio:
@@ -65,6 +71,30 @@ def tensors(values: Mapping[str, np.ndarray]) -> OrderedDict[str, Any]:
     import torch
 
     return OrderedDict((name, torch.from_numpy(np.array(v))) for name, v in values.items())
+
+
+@functools.cache
+def upstream(network: str) -> dict[str, Any]:
+    """Names and shapes in the published file, and an embedding by the package it comes from."""
+    found: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))[network]
+    return found
+
+
+def file_of(metric: str) -> str:
+    (name,) = METRICS.get(metric).weights
+    return weights.WEIGHTS.get(name).file
+
+
+def write_all(root: Path) -> None:
+    """Write a file of every speaker network whose weights are in no package."""
+    values = {name: seeded(upstream(name)["shapes"]) for name in ("ecapa", "xvector")}
+    write_checkpoint(root / file_of("spksim_ecapa"), values["ecapa"])
+    write_lightning(root / file_of("spksim_pyannote"), values["xvector"])
+    resnet = seeded(upstream("resnet34")["shapes"])
+    write_lightning(root / file_of("spksim_wespeaker_pyannote"), resnet)
+    inner = {name.removeprefix("resnet."): value for name, value in resnet.items()}
+    write_resnet34_onnx(root / file_of("spksim_wespeaker_resnet34_lm"), inner)
+    write_resnet34_onnx(root / file_of("spksim_wespeaker"), inner, in_a_tuple=True)
 
 
 def write_checkpoint(path: Path, values: Mapping[str, np.ndarray]) -> Path:

@@ -72,6 +72,12 @@ def place(root: Path, kind: str) -> Path:
     return root / weights.WEIGHTS.get(KINDS[kind][0].weight).file
 
 
+def write_all(root: Path) -> None:
+    """Write a folder of every network."""
+    for kind in KINDS:
+        network(kind).save_pretrained(place(root, kind))
+
+
 def loaded(kind: str) -> SpeechUnits:
     units = KINDS[kind][0]()
     units.load("cpu")

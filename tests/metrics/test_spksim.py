@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +35,6 @@ NAMES = [
     "spksim_pyannote",
     "spksim_ge2e",
 ]
-GOLDEN = Path(__file__).parents[1] / "golden/speakers.json"
 
 
 @pytest.fixture
@@ -297,32 +295,13 @@ def test_features_have_no_mean_and_are_blind_to_the_level(kaldi: None) -> None:
 # Networks with seeded weights, in the published formats, through the weights door
 
 
-@functools.cache
-def upstream(network: str) -> dict[str, Any]:
-    """Names and shapes in the published file, and an embedding by the package it comes from."""
-    found: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))[network]
-    return found
-
-
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights folder with a file of every network."""
     pytest.importorskip("torch", reason="the files are torch's")
     root = tmp_path_factory.mktemp("weights")
-    values = {name: cases.seeded(upstream(name)["shapes"]) for name in ("ecapa", "xvector")}
-    cases.write_checkpoint(root / file_of("spksim_ecapa"), values["ecapa"])
-    cases.write_lightning(root / file_of("spksim_pyannote"), values["xvector"])
-    resnet = cases.seeded(upstream("resnet34")["shapes"])
-    cases.write_lightning(root / file_of("spksim_wespeaker_pyannote"), resnet)
-    inner = {name.removeprefix("resnet."): value for name, value in resnet.items()}
-    cases.write_resnet34_onnx(root / file_of("spksim_wespeaker_resnet34_lm"), inner)
-    cases.write_resnet34_onnx(root / file_of("spksim_wespeaker"), inner, in_a_tuple=True)
+    cases.write_all(root)
     return root
-
-
-def file_of(metric: str) -> str:
-    (name,) = METRICS.get(metric).weights
-    return weights.WEIGHTS.get(name).file
 
 
 @pytest.fixture
@@ -366,7 +345,7 @@ def test_the_embedding_is_that_of_the_upstream_package(
     assert isinstance(found, np.ndarray), found
     assert found.shape == (width,)
     assert found.dtype == np.float32
-    wanted = np.array(upstream(network)["embedding"])
+    wanted = np.array(cases.upstream(network)["embedding"])
     np.testing.assert_allclose(found, wanted, atol=2e-5 * np.abs(wanted).max())
 
 
@@ -422,8 +401,8 @@ def test_another_network_in_the_file_is_refused(
 ) -> None:
     usable(name)
     strange = {"linear.weight": np.ones((2, 2), np.float32)}
-    cases.write_lightning(tmp_path / file_of(name), strange)
-    cases.write_checkpoint(tmp_path / file_of("spksim_ecapa"), strange)
+    cases.write_lightning(tmp_path / cases.file_of(name), strange)
+    cases.write_checkpoint(tmp_path / cases.file_of("spksim_ecapa"), strange)
     monkeypatch.setenv("PHONOSCOPE_WEIGHTS", str(tmp_path))
     with pytest.raises(ValueError, match="holds another network than its name says"):
         METRICS.get(name).views["generated"].make().load("cpu")
@@ -433,7 +412,7 @@ def test_another_onnx_file_is_refused(
     opened: Path, shared_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usable("spksim_wespeaker")
-    target = tmp_path / file_of("spksim_wespeaker")
+    target = tmp_path / cases.file_of("spksim_wespeaker")
     target.parent.mkdir()
     target.write_bytes((shared_weights / "dnsmos/model_v8.onnx").read_bytes())
     monkeypatch.setenv("PHONOSCOPE_WEIGHTS", str(tmp_path))
@@ -451,7 +430,7 @@ def test_absent_weights_make_the_column_unavailable(
     assert reason is not None
     assert reason.code in ("weights_missing", "dependency_missing")
     if reason.code == "weights_missing":
-        assert file_of(name) in reason.error
+        assert cases.file_of(name) in reason.error
         assert "huggingface.co" in reason.error
 
 

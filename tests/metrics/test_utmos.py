@@ -236,11 +236,9 @@ def test_different_clips_get_different_scores(tiny: Any) -> None:
 # The view
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of the published layout at full size, of few values that repeat."""
-    root = tmp_path_factory.mktemp("weights")
-    (root / "utmos").mkdir()
+def write_published(root: Path) -> None:
+    """Write a file of the published layout at full size, of few values that repeat."""
+    (root / "utmos").mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)
     state = {}
     for name, shape in layout().items():
@@ -248,6 +246,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         state[name] = (middle + 0.02 * torch.randn(shape[-1:], generator=generator)).expand(shape)
     torch.save(state, root / FILE)
     assert (root / FILE).stat().st_size < 4e6
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("weights")
+    write_published(root)
     return root
 
 

@@ -84,7 +84,11 @@ def configuration() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def upstream() -> Any:
-    """NeMo's model with seeded random weights, in the state in which it is trained."""
+    return seeded()
+
+
+def seeded() -> Any:
+    """Return NeMo's model with seeded random weights, in the state in which it is trained."""
     import torch
     from nemo.collections.asr.models import EncDecCTCModel
     from nemo.utils import logging
@@ -116,13 +120,19 @@ def talkative(net: Any) -> None:
         layer.bias.copy_(-scores.mean(1) / scores.std(1))
 
 
+def write(root: Path, net: Any) -> Path:
+    """Write the ``.nemo`` file of a network below a weights folder, and return it."""
+    path = root / weights.WEIGHTS.get(QuartzNet.weight).file
+    path.parent.mkdir(parents=True)
+    net.save_to(str(path))
+    return path
+
+
 @pytest.fixture(scope="module")
 def file(upstream: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The ``.nemo`` file under its true name, in the weights folder."""
     root = tmp_path_factory.mktemp("weights")
-    path = root / weights.WEIGHTS.get(QuartzNet.weight).file
-    path.parent.mkdir(parents=True)
-    upstream.save_to(str(path))
+    path = write(root, upstream)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PHONOSCOPE_WEIGHTS", str(root))
         yield path
@@ -214,7 +224,7 @@ def test_scores_are_those_of_the_network(network: QuartzNet, upstream: Any) -> N
         with torch.inference_mode():
             scores, frames, _ = upstream.eval()(input_signal=samples, input_signal_length=length)
         expected = scores[0, : int(frames[0])].numpy()
-        np.testing.assert_allclose(network.scores(clip)[0], expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(network.scores(clip)[0], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_random_is_left(network: QuartzNet, clips: list[Path]) -> None:
