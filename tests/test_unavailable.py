@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,7 @@ import pytest
 import tiny_cases as cases
 from typer.testing import CliRunner
 
-from phonoscope import Audio, cli, views
+from phonoscope import Audio, catalogue, cli, plugins, views, weights
 from phonoscope.events import ColumnUnavailable, SampleFailed, StageFinished, StageStarted
 from phonoscope.media import write_wav
 
@@ -151,3 +156,65 @@ def test_a_board_that_is_only_read_says_what_is_missing(
         assert told[:2] == notes
         assert told[2].startswith("note: Unavailable here: utmos: weights_missing: weights ")
         assert len(told) == 3 and "phonoscope weights fetch" not in read.stdout
+
+
+def test_doctor_says_for_each_state_of_weights_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHONOSCOPE_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("PHONOSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("PHONOSCOPE_ACCEPT_LICENSES", raising=False)
+    plugins.discover()
+
+    def told(metric: str) -> list[str]:
+        _, rows = catalogue.checkup()
+        (row,) = [row for row in rows if row[0].startswith(metric) and row[1].startswith("weights")]
+        return row[1:]
+
+    accept, fetch = "phonoscope weights accept nisqa", "phonoscope weights fetch nisqa/nisqa"
+    assert told("nisqa_mos and ") == ["weights not accepted", f"{accept}; {fetch}"]
+    (tmp_path / "nisqa").mkdir()
+    file = tmp_path / "nisqa" / "nisqa.tar"
+    file.write_bytes(b"cut")
+    assert told("nisqa_mos and ") == ["weights not accepted", accept]
+    monkeypatch.setenv("PHONOSCOPE_ACCEPT_LICENSES", "nisqa")
+    assert told("nisqa_mos and ") == ["weights mismatch", f"rm {file}; {fetch}"]
+    file.unlink()
+    assert told("nisqa_mos and ") == ["weights missing", fetch]
+    state, remedy = told("spksim_pyannote and 1 more")
+    assert state == "weights missing" and "weights fetch" not in remedy
+    assert remedy.startswith("get pytorch_model.bin of huggingface.co/pyannote/embedding, after ")
+    utmos = tmp_path / "utmos" / "utmos22_strong_step7459_v1.pt"
+    utmos.parent.mkdir()
+    utmos.write_bytes(b"one")
+    assert "utmos" not in {row[0] for row in catalogue.checkup()[1]}
+    utmos.write_bytes(b"another")
+    note = utmos.with_name(f"{utmos.name}.sha256")
+    assert told("utmos") == [
+        "weights mismatch",
+        f"put the old copy back, or delete {note} if the new one is meant",
+    ]
+
+
+@pytest.mark.parametrize("command", ["list metrics", "weights list"])
+def test_a_terminal_gets_one_line_for_each(command: str) -> None:
+    """Names whole, the last column cut to the width."""
+    lead, follow = pty.openpty()
+    variables = os.environ | {"COLUMNS": "80", "TERM": "dumb"}
+    code = "import sys; from phonoscope import cli; sys.argv[1:] = sys.argv[1].split(); cli.main()"
+    words = [sys.executable, "-c", code, command]
+    with subprocess.Popen(words, stdout=follow, stderr=follow, env=variables) as process:
+        os.close(follow)
+        text = b""
+        with contextlib.suppress(OSError):
+            while block := os.read(lead, 1 << 16):
+                text += block
+    os.close(lead)
+    lines = text.decode().splitlines()
+    plugins.discover()
+    known = plugins.METRICS if command == "list metrics" else weights.WEIGHTS
+    assert process.returncode == 0
+    assert {line.split()[0] for line in lines[1:]} == set(known)
+    assert len(lines) == 1 + len(known)
+    assert max(map(len, lines)) <= 80
+    assert any(line.rstrip().endswith("…") for line in lines)

@@ -8,11 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from phonoscope import plugins, protocol, weights
-from phonoscope.errors import SetupError, UnknownName
+from phonoscope.errors import UnknownName
 from phonoscope.measure import lacks
 from phonoscope.plugins import Metric, System, missing_packages
 from phonoscope.registry import Registry
 from phonoscope.views import VIEWS, View
+from phonoscope.weights import WeightStatus
+
+# What a terminal has room for, one line each; `describe`, a pipe and --json say the rest.
+BRIEF = {
+    "metrics": ("metric", "better", "unit", "what"),
+    "weights": ("name", "state", "licence"),
+}
 
 Rows = tuple[tuple[str, ...], list[list[str]]]
 
@@ -147,17 +154,26 @@ def _metric_details(item: Metric) -> Iterator[str]:
 
 def weight_rows() -> Rows:
     """Return every weights file with its state on this machine."""
-    heads = ("name", "state", "bytes", "licence", "sha256", "origin")
-    return heads, [_weight_row(name) for name in weights.WEIGHTS]
+    heads = ("name", "state", "licence", "path", "bytes", "sha256", "origin")
+    return heads, [_weight_row(status) for status in weights.status()]
 
 
-def _weight_row(name: str) -> list[str]:
-    row = weights.WEIGHTS.get(name)
-    try:
-        state = str(weights.locate(name))
-    except SetupError as error:
-        state = error.code
-    return [name, state, str(row.bytes), row.licence, row.sha256, row.origin]
+def _weight_row(status: WeightStatus) -> list[str]:
+    row, path = status.weight, str(status.path or "")
+    return [row.name, status.state, row.licence, path, str(row.bytes), row.sha256, row.origin]
+
+
+def _weight_remedy(status: WeightStatus) -> str:
+    """Return what to do about weights that cannot be used; a command, where one is enough."""
+    row = status.weight
+    fetch = f"phonoscope weights fetch {row.name}"
+    if not weights.fetchable(row):
+        fetch = f"get {row.origin}, and put it into $PHONOSCOPE_WEIGHTS as {row.file}"
+    if status.state == "not_accepted":
+        return f"phonoscope weights accept {row.family}" + ("" if status.path else f"; {fetch}")
+    if status.state == "mismatch":
+        return f"rm {status.path}; {fetch}" if row.sha256 else status.message.rpartition("; ")[2]
+    return fetch
 
 
 @dataclass(frozen=True)
@@ -172,13 +188,23 @@ def checkup() -> Rows:
     """Return what each plugin lacks here, and the command that installs it."""
     heads = ("item", "state", "remedy")
     rows = [_need_row(need) for need in _needs()]
-    for name in weights.WEIGHTS:
-        state = _weight_row(name)[1]
-        if state.startswith("weights") or state.startswith("licence"):
-            rows.append([name, state, f"phonoscope weights fetch {name}"])
+    for status in weights.status():
+        if status.state != "ok":
+            users, state = _metrics_of(status.weight.name), status.state.replace("_", " ")
+            rows.append([_counted(users), f"weights {state}", _weight_remedy(status)])
     if importlib.util.find_spec("ray") is None:
         rows.append(["engine ray", "not installed", install(["ray"])])
     return heads, rows or [["everything", "ready", ""]]
+
+
+def _counted(names: Sequence[str]) -> str:
+    """Return the first of several names, and how many more there are."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}" if names else "-"
+
+
+def _metrics_of(weight: str) -> list[str]:
+    return [name for name in plugins.METRICS if weight in plugins.METRICS.get(name).weights]
 
 
 def _needs() -> Iterator[Need]:
@@ -195,7 +221,7 @@ def _needs() -> Iterator[Need]:
 
 
 def _need_row(need: Need) -> list[str]:
-    return [", ".join(need.users), f"{need.package} is not installed", install([need.package])]
+    return [_counted(need.users), f"{need.package} is not installed", install([need.package])]
 
 
 def install(packages: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ import typer.main
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from phonoscope.errors import PhonoscopeError, UserError
 
@@ -143,7 +144,7 @@ def list_plugins(
     if as_json:
         typer.echo(json.dumps([dict(zip(heads, row, strict=True)) for row in rows], indent=2))
     else:
-        _print_table(heads, rows)
+        _print_table(heads, rows, brief=catalogue.BRIEF.get(kind, ()))
 
 
 @app.command()
@@ -570,7 +571,7 @@ def list_weights(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([dict(zip(heads, row, strict=True)) for row in rows], indent=2))
     else:
-        _print_table(heads, rows)
+        _print_table(heads, rows, brief=catalogue.BRIEF["weights"])
 
 
 @weights_app.command("fetch")
@@ -802,18 +803,25 @@ def _writing(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written: {error.strerror}; name another") from None
 
 
-def _print_table(heads: Any, rows: Any) -> None:
-    """Print a table on a terminal, tab-separated lines elsewhere."""
+def _print_table(heads: Any, rows: Any, *, brief: Sequence[str] = ()) -> None:
+    """Print a table on a terminal, tab-separated lines elsewhere.
+
+    On a terminal, `brief` names the only columns, and the last of them is cut to one line.
+    """
     if not sys.stdout.isatty():
         text = io.StringIO()
         csv.writer(text, delimiter="\t", lineterminator="\n").writerows([heads, *rows])
         typer.echo(text.getvalue(), nl=False)
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for head in heads:
-        table.add_column(head, overflow="fold")
+    for head in brief or heads:
+        table.add_column(head, overflow="fold", no_wrap=head in brief[:-1])
+    places = [list(heads).index(head) for head in brief] or range(len(heads))
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        cells = [Text(str(row[place])) for place in places]
+        if brief:
+            cells[-1].no_wrap, cells[-1].overflow = True, "ellipsis"
+        table.add_row(*cells)
     Console().print(table)
 
 
