@@ -50,7 +50,7 @@ from phonoscope.leaderboard import (
     troubles,
     unavailable,
 )
-from phonoscope.reproduce import Comparison, compare, parse_condition
+from phonoscope.reproduce import RULE, Comparison, compare, parse_condition
 from phonoscope.types import Estimate, Scalar
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -111,6 +111,7 @@ def page(board: Leaderboard) -> str:
             unsupported=_failures(board, "unsupported"),
             comparisons=[_comparison(board, item) for item in compare(board, board.published)],
             orders=order_lines(board),
+            rule=RULE,
             systems=list(_systems(board)),
         )
     )
