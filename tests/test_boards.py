@@ -259,7 +259,7 @@ class TestTable3:
         assert len(found.datasets[0].samples) == 5
         assert {str(run.condition) for run in found.runs()} == {"snr_db=-10, enrollment=same_clean"}
         monkeypatch.setenv("PHONOSCOPE_MIN_UTTERANCES", "two")
-        with pytest.raises(SpecError, match=r"min_utterances: .*integer \(got 'two'\)"):
+        with pytest.raises(SpecError, match=r"min_utterances: .*integer \(got 'two'\)$"):
             protocol.load("lipdiffuser_table3")
 
 

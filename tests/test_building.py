@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -420,6 +421,24 @@ class TestRefused:
         found.recipe.write_text(re.sub(r'"soxr": "[^"]*"', '"soxr": "0.0.1"', text))
         with pytest.raises(UserError, match=r"another versions\.soxr: '0\.0\.1'"):
             built(lrs3, noise, tmp_path / "out", snrs=(0,))
+
+    def test_two_builds_at_once(
+        self, lrs3: Path, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One may take away what the other works in; both can be run again."""
+        built(lrs3, noise, tmp_path / "whole", snrs=(0,))
+        finish = building._finish
+
+        def late(folder: Path, *args: Any) -> Any:
+            shutil.rmtree(folder / building.UNFINISHED)
+            return finish(folder, *args)
+
+        monkeypatch.setattr(building, "_finish", late)
+        with pytest.raises(UserError, match=r"\.build: is gone; if another build writes there"):
+            built(lrs3, noise, tmp_path / "out", snrs=(0,))
+        monkeypatch.undo()
+        built(lrs3, noise, tmp_path / "out", snrs=(0,))
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
     def test_a_folder_of_something_else(self, lrs3: Path, noise: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="holds something else than a build"):

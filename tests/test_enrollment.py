@@ -250,7 +250,7 @@ class TestMissing:
         (row,) = cases.run(found, tmp_path / "store").rows
         ((name, code, text),) = row.generation_failures
         assert (name, code) == ("u004", "missing_enrollment")
-        assert str(folder / "u004") in text
+        assert text.startswith("enrollment.enhanced: ") and str(folder / "u004") in text
 
     def test_a_recording_that_is_not_on_disk_is_named(self, tmp_path: Path) -> None:
         found = load(tmp_path, conditions={"enrollment": "other_clean"}, metrics=["voice_gap"])

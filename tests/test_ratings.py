@@ -92,7 +92,8 @@ def test_columns_may_be_named_and_lines_chosen(tmp_path: Path) -> None:
         (HEAD + "r1,s1,A,4,5\n", "line 2: columns: has 5 cells for 4 columns"),
         (HEAD.replace("system", "system,group") + "a,s,A,g,4\nb,s,A,h,4\n", "line 3: two_groups"),
         (HEAD, "holds no lines"),
-        ("", "no column for 'rater'"),
+        ("", "is empty"),
+        (" \n", "is empty"),
         ("rater,sample,sytem,score\nr,s,A,4\n", "no column for 'system'; the file has rater, samp"),
         ("rater,sample,system,score,rater\n", "stands there twice"),
         ("listener,subject,sample,system,score\n", "listener and subject could both be the rater"),
@@ -155,7 +156,7 @@ def test_wrong_names_get_an_answer(tmp_path: Path, options: dict, words: str) ->
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "none.csv", tmp_path / "b.csv"):
-        with pytest.raises(RatingsError, match="cannot be read"):
+        with pytest.raises(RatingsError, match="cannot be read: No such file|save it as CSV UTF-8"):
             read_ratings(path, "mos")
     with pytest.raises(RatingsError, match="scales are mushra, ten, mos, ab"):
         read_ratings(write(tmp_path, HEAD), "stars")
@@ -498,7 +499,7 @@ def test_what_does_not_match_is_told_or_refused() -> None:
     assert found[0].n == 1
     with pytest.raises(UserError, match="no rated system is in the run; rated are Z"):
         correlations([rating("r", "s000", "Z", 4)], measured(values))
-    with pytest.raises(UserError, match="no rated sample was measured; samples are other"):
+    with pytest.raises(UserError, match="no rated sample was measured; rated are other"):
         correlations([rating("r", "other", "A", 4)], measured(values))
 
 

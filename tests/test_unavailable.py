@@ -99,6 +99,19 @@ def test_once_it_loads_the_columns_are_filled(
     assert all(row.cells["tiny_lost"].estimate.value == 0.5 for row in board.rows)
 
 
+def test_status_says_which_columns_cannot_be_filled(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.yaml").write_text(
+        "name: p\ntask: lip2speech\nreferences: [reference]\nmetrics: [utmos, si_sdr]\n"
+        "datasets: [{name: d, kind: folder, options: {reference: clips}}]\n"
+    )
+    done = CliRunner().invoke(cli.app, ["run", "p.yaml", "--dry-run"])
+    heads, row = (line.split("\t") for line in done.stdout.splitlines())
+    assert heads[-2:] == ["utmos", "si_sdr"] and row[-2:] == ["unavailable", "0/3"]
+
+
 @pytest.mark.parametrize("content", [b"", bytes(range(256)) * 40], ids=["empty", "garbage"])
 def test_a_wrong_file_that_nobody_pinned_is_named_with_the_remedy(
     clips: Path, tmp_path: Path, content: bytes

@@ -99,7 +99,7 @@ class Built:
         for snr, path in self.manifests.items():
             yield (
                 f"                 - {{name: LRS3-CHiME3 {snr:g} dB, kind: manifest, "
-                f"options: {{path: {json.dumps(str(path))}}}}}"
+                f"options: {{path: {json.dumps(str(path), ensure_ascii=False)}}}}}"
             )
 
 
@@ -489,6 +489,11 @@ def _explained(folder: Path) -> Iterator[None]:
     """Turn what the disk says into a message."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename or folder}: is gone; if another build writes there, let it end; then "
+            "run the same command again: it goes on"
+        ) from error
     except OSError as error:
         raise UserError(
             f"{error.filename or folder}: {error.strerror or error}; make room, or name another "

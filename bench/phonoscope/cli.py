@@ -185,6 +185,9 @@ def run(
 
     Examples: `phonoscope run quickstart`, `phonoscope run my/protocol.yaml --store runs/mine`,
     `phonoscope run lipdiffuser_table1 --plugin mine.py --system mine`
+
+    Exit codes: 0 every column was measured, with no more failures than the protocol's `max_failed`;
+    4 a column is unavailable here, or more failed; 2 wrong use.
     """
     from phonoscope import runner
 
@@ -858,7 +861,10 @@ def _print_progress(rows: Any) -> None:
     heads = ["system", "dataset", "condition", "seed", "clips", *names]
     lines = [
         [row.system, row.dataset, row.condition, row.seed, f"{row.generated}/{row.total}"]
-        + [f"{row.known[name]}/{row.total}" for name in names]
+        + [
+            "unavailable" if row.known[name] is None else f"{row.known[name]}/{row.total}"
+            for name in names
+        ]
         for row in rows
     ]
     _print_table(heads, lines)

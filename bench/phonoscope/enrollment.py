@@ -82,7 +82,10 @@ class Enrollment:
             raise MissingClip("no enhancer; give the protocol one, under enrollment.enhanced")
         asked = inspect.signature(self.enhancer.function).parameters
         extra = {"condition": self.mixture(condition)} if "condition" in asked else {}
-        made = self.enhancer(sample, Path(), seed=seed, **self.params, **extra)
+        try:
+            made = self.enhancer(sample, Path(), seed=seed, **self.params, **extra)
+        except MissingClip as error:
+            raise MissingClip(f"enrollment.enhanced: {error}") from None
         return made if isinstance(made, Clip) else Clip(str(made))
 
 

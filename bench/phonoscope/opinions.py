@@ -341,7 +341,11 @@ def correlations(
         lost |= unknown
         found += _levels(metric, joined)
     if not found:
-        raise UserError("no rated sample was measured; samples are " + ", ".join(sorted(lost)[:3]))
+        there = {name for rows in run.values.values() for row in rows.values() for name in row}
+        rated, measured = (", ".join(sorted(names)[:3]) for names in (lost, there))
+        raise UserError(
+            f"no rated sample was measured; rated are {rated}, the run has {measured or 'none'}"
+        )
     if lost:
         some = ", ".join(sorted(lost)[:3])
         notes.append(f"{len(lost)} rated samples lack a value of some metric, such as {some}.")

@@ -452,8 +452,17 @@ def _validate(raw: dict[str, Any], path: Path | None, text: str) -> ProtocolSpec
         return ProtocolSpec.model_validate(raw)
     except ValidationError as error:
         where = str(path) if path else "protocol"
-        lines = [_explain(problem, text) for problem in error.errors()]
+        lines = [_explain(problem, text) for problem in _causes(error.errors())]
         raise SpecError("\n".join(f"{where}: {line}" for line in lines)) from None
+
+
+def _causes(problems: Sequence[Any]) -> Iterator[Any]:
+    """Yield the problems, but not a list that is too short because its items are wrong."""
+    for problem in problems:
+        place = problem["loc"]
+        below = [item for item in problems if item["loc"][: len(place)] == place]
+        if problem["type"] != "too_short" or len(below) == 1:
+            yield problem
 
 
 def _explain(problem: Any, text: str) -> str:
@@ -699,6 +708,7 @@ def _check_type(value: Any, annotation: Any, where: str) -> None:
     except (TypeError, ValidationError, ValueError) as error:
         problems = error.errors() if isinstance(error, ValidationError) else []
         told = problems[0]["msg"] if problems else "has to be plain data"
+        told += ": true or false" if annotation is bool else ""
         raise SpecError(f"{where}: {told} (got {value!r:.{SHOWN}})") from None
     except PydanticUserError:
         return  # an annotation that only the plugin understands

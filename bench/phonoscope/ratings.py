@@ -203,8 +203,12 @@ def _read(
 ) -> _Table:
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RatingsError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    except OSError as error:
+        raise RatingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RatingsError(f"{path}: is no UTF-8 text ({error}); save it as CSV UTF-8") from error
+    if not text.strip():
+        raise RatingsError(f"{path}: is empty")
     head = text.partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

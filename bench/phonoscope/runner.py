@@ -239,14 +239,17 @@ def _lengths(*clips: Any) -> Iterator[float]:
 
 @dataclass(frozen=True)
 class Progress:
-    """How much of one row the store has: of each metric, cells known and cells in all."""
+    """How much of one row the store has: of each metric, cells known and cells in all.
+
+    A metric that cannot run here has None.
+    """
 
     system: str
     dataset: str
     condition: str
     seed: int
     generated: int
-    known: Mapping[str, int]
+    known: Mapping[str, int | None]
     total: int
 
 
@@ -257,7 +260,9 @@ def status(found: Protocol, store: RunStore) -> list[Progress]:
     for spec in found.runs():
         plan = plans.plan(spec)
         known = {
-            name: sum(not isinstance(cell, str) or store.records.settled(cell) for cell in cells)
+            name: None
+            if name in plans.unavailable
+            else sum(not isinstance(cell, str) or store.records.settled(cell) for cell in cells)
             - cells.count(None)
             for name, cells in plan.cells.items()
         }

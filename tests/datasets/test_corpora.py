@@ -39,7 +39,7 @@ def mismatch(kind: str, **options: Any) -> str:
     message = str(caught.value)
     assert "data set corpus: " in message
     assert "Expected: " in message
-    assert "partial: true" in message
+    assert "partial: true (of a packaged board PHONOSCOPE_PARTIAL=true, of " in message
     assert "\n" not in message
     return message
 
@@ -199,7 +199,7 @@ class TestChime3:
             (
                 {"kind": "chime3_noise", "root": "x", "partial": "false"},
                 SpecError,
-                "noise.n.partial: .*boolean",
+                "noise.n.partial: .*boolean: true or false",
             ),
             ({"kind": "demo"}, None, ""),
         ],

@@ -142,7 +142,8 @@ def require_whole(name: str, problems: Sequence[str], *, layout: str, partial: b
     if problems and not partial:
         raise DatasetMismatch(
             f"data set {name}: {'; '.join(problems)}. Expected: {layout}. Complete the copy, "
-            "correct the path, or measure what is there by partial: true"
+            "correct the path, or measure what is there by partial: true (of a packaged board "
+            "PHONOSCOPE_PARTIAL=true, of `phonoscope build` --partial)"
         )
 
 
