@@ -297,6 +297,30 @@ class TestVariables:
         assert "systems.mine.params.folder: the environment variable MY_CLIPS is not set" in told
         assert "export MY_CLIPS=" in told
 
+    @pytest.mark.parametrize(("value", "place"), [("./a", "a"), ("../a", "../a"), ("a", None)])
+    def test_a_relative_path_in_one_starts_where_the_user_stands(
+        self,
+        written: Written,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        value: str,
+        place: str,
+    ) -> None:
+        stand = tmp_path / "elsewhere" / "deep"
+        stand.mkdir(parents=True)
+        path = written(**imported(folder="${MY_CLIPS}/out"))
+        monkeypatch.setenv("MY_CLIPS", value)
+        monkeypatch.chdir(stand)
+        found = Path(protocol.load(path).entries[0].params["folder"])
+        assert found == (Path("a/out") if place is None else (stand / place / "out").resolve())
+
+    def test_a_default_starts_at_the_protocol(
+        self, written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("MY_CLIPS", raising=False)
+        found = protocol.load(written(**imported(folder="${MY_CLIPS:-./here}/out")))
+        assert found.entries[0].params == {"folder": str(tmp_path / "here" / "out")}
+
     def test_relative_paths_start_at_the_protocol(self, written: Written, tmp_path: Path) -> None:
         found = protocol.load(written(**imported(folder="./out")))
         assert found.entries[0].params == {"folder": str(tmp_path / "out")}

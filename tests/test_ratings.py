@@ -156,7 +156,7 @@ def test_wrong_names_get_an_answer(tmp_path: Path, options: dict, words: str) ->
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "none.csv", tmp_path / "b.csv"):
-        with pytest.raises(RatingsError, match="cannot be read: No such file|save it as CSV UTF-8"):
+        with pytest.raises(RatingsError, match=r"cannot be read: No such|save it as CSV UTF-8"):
             read_ratings(path, "mos")
     with pytest.raises(RatingsError, match="scales are mushra, ten, mos, ab"):
         read_ratings(write(tmp_path, HEAD), "stars")

@@ -42,6 +42,7 @@ Name = Annotated[str, Field(min_length=1)]
 Whole = Annotated[int, Field(strict=True)]
 AXES = ("snr_db", "noise")
 EACH = "*"
+RELATIVE = ("./", "../")
 SWITCH = {"true": True, "false": False}
 GIVEN = ("seed", "dataset", "condition")
 LONGEST_NAME = 200
@@ -749,6 +750,7 @@ def _check_axes(
 def expand(options: Mapping[str, Any], root: Path, where: str) -> dict[str, Any]:
     """Fill ``${VARIABLE}`` and ``${VARIABLE:-default}``; ``./`` and ``../`` start at the protocol.
 
+    What a variable says with ``./`` and ``../`` starts where the user stands, as in a shell.
     A value that is a variable and nothing else is a switch where it says true or false, and as if
     not given where it is empty.
 
@@ -780,12 +782,14 @@ def _expand_value(value: Any, root: Path, where: str) -> Any:
                 f"{where}: the environment variable {name} is not set; "
                 f"set it to the folder that holds the files, such as export {name}=..."
             )
-        return found
+        # A shell's ./ is where the user stands: that of the protocol starts at the protocol.
+        there = match.start() == 0 and name in os.environ and found.startswith(RELATIVE)
+        return os.path.abspath(found) if there else found  # noqa: PTH100 - any text may stand there
 
     filled = VARIABLE.sub(fill, value)
     if filled in SWITCH and VARIABLE.fullmatch(value):
         return SWITCH[filled]
-    return str((root / filled).resolve()) if filled.startswith(("./", "../")) else filled
+    return str((root / filled).resolve()) if filled.startswith(RELATIVE) else filled
 
 
 def read_dataset(reader: Reader, name: str, options: Mapping[str, Any], *, where: str) -> Dataset:
