@@ -512,14 +512,6 @@ def test_bad_results_cost_their_sample(clips: Path, tmp_path: Path) -> None:
         def __call__(self, batch: list[Audio]) -> list[object]:
             return [object() for _ in batch]
 
-    @view(of=audio(16_000))
-    class net_without_a_start:
-        def load(self, device: str) -> None:
-            raise RuntimeError("no room on the device")
-
-        def __call__(self, batch: list[Audio]) -> list[float]:
-            return [1.0 for _ in batch]
-
     def made(name: str, **given: Any) -> str:
         function: Any = given.pop("function", lambda generated: 1.0)
         function.__name__ = name
@@ -529,7 +521,6 @@ def test_bad_results_cost_their_sample(clips: Path, tmp_path: Path) -> None:
     names = [
         made("of_too_few", generated=net_of_too_few),
         made("of_objects", generated=net_of_objects),
-        made("without_start", generated=net_without_a_start),
         made("of_none", function=lambda generated: None),
         made("of_text", function=lambda generated: "loud"),
         made("of_odd_vectors", function=lambda generated: (np.zeros(2), np.zeros(3))),
@@ -545,7 +536,18 @@ def test_bad_results_cost_their_sample(clips: Path, tmp_path: Path) -> None:
     errors = {name: cell.samples[0].error for name, cell in row.cells.items()}
     assert "0 outputs for 1 inputs" in errors["of_too_few"]
     assert "object" in errors["of_objects"]
-    assert "no room on the device" in errors["without_start"]
+
+
+@pytest.mark.parametrize("name", ["serial", "processes"])
+def test_a_system_that_leaves_python_costs_its_sample(
+    clips: Path, tmp_path: Path, name: str
+) -> None:
+    found = cases.protocol(clips, systems=["tiny_quits"], metrics=["tiny_rms"])
+    _, row = cases.run(found, tmp_path / "store", engine=name, workers=2).rows
+    ((sample, code, error),) = row.generation_failures
+    assert (sample, code) == ("u001", "metric_error")
+    assert error.startswith("SystemExit: 3; ")
+    assert row.cells["tiny_rms"].estimate.n == 5
 
 
 def test_lost_is_a_failure_by_name() -> None:

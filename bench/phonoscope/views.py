@@ -280,7 +280,7 @@ def attempt(stage: Any, function: Callable[..., Any], *args: Any, **kwargs: Any)
         return Unsupported(error.code, told(error))
     except ClipError as error:
         return Failure(stage, error.code, told(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # research code calls sys.exit
         return Failure(stage, "metric_error", f"{type(error).__name__}: {error}; {DEFECT}")
 
 

@@ -194,6 +194,14 @@ def tiny_copy(sample, out, *, seed, gain=0.5):
 
 
 @system(needs=("audio",))
+def tiny_quits(sample, out, *, seed):
+    """Write the input, but leave Python where it is the second."""
+    if sample.id == "u001":
+        raise SystemExit(3)
+    return _scaled(sample, "audio", out, 0.7)
+
+
+@system(needs=("audio",))
 def tiny_slow_copy(sample, out, *, seed):
     """Write the input, slowly."""
     note("slow_copy", sample.id)
