@@ -112,7 +112,7 @@ def official(checkout: Path, folder: Path) -> tuple[float, np.ndarray]:
 
 
 def busy(folder: Path) -> float:
-    """Return how many cores a whole run with two workers uses, on copies at ten levels."""
+    """Return how many cores a whole run with two workers uses, on copies at twenty levels."""
     from phonoscope import Audio, Clip
     from phonoscope.media import read_audio, write_wav
 
@@ -120,8 +120,8 @@ def busy(folder: Path) -> float:
     many.mkdir()
     for file in sorted(folder.glob("*.wav")):
         sound = read_audio(Clip(str(file)), rate=16_000)
-        for step in range(10):
-            level = np.float32(1 - step / 50)
+        for step in range(20):
+            level = np.float32(1 - step / 100)
             write_wav(many / f"{file.stem}-{step}.wav", Audio(sound.samples * level, 16_000))
     return watch([sys.executable, __file__, str(many)]).cores
 
