@@ -550,6 +550,14 @@ def test_a_system_that_leaves_python_costs_its_sample(
     assert row.cells["tiny_rms"].estimate.n == 5
 
 
+def test_a_system_that_returns_no_path_is_told(clips: Path, tmp_path: Path) -> None:
+    found = cases.protocol(clips, systems=["tiny_forgets"], metrics=["tiny_rms"], count=1)
+    _, row = cases.run(found, tmp_path / "store").rows
+    ((_, code, error),) = row.generation_failures
+    told = "system tiny_forgets returned None; return the path that it wrote"
+    assert (code, error) == ("metric_error", told)
+
+
 def test_lost_is_a_failure_by_name() -> None:
     assert Lost("why").failure() == Failure("measure", "worker_died", "why")
 

@@ -91,6 +91,9 @@ def _named(job: Job, folder: Path) -> Generated:
     result = attempt(STAGE, job.entry.system, job.sample, folder, seed=job.seed, **params)
     if isinstance(result, Failure | Unsupported | Clip):
         return result
+    if not isinstance(result, str | os.PathLike):
+        text = f"system {job.entry.name} returned {result!r:.40}; return the path that it wrote"
+        return Failure(STAGE, "metric_error", text)
     return Clip(str(result))
 
 

@@ -202,6 +202,12 @@ def tiny_quits(sample, out, *, seed):
 
 
 @system(needs=("audio",))
+def tiny_forgets(sample, out, *, seed):
+    """Write the input, and do not say where."""
+    _scaled(sample, "audio", out, 0.7)
+
+
+@system(needs=("audio",))
 def tiny_slow_copy(sample, out, *, seed):
     """Write the input, slowly."""
     note("slow_copy", sample.id)
