@@ -16,9 +16,22 @@ import pytest
 import tiny_cases as cases
 from typer.testing import CliRunner
 
-from phonoscope import Audio, catalogue, cli, plugins, views, weights
+from phonoscope import (
+    Audio,
+    catalogue,
+    cli,
+    measure,
+    plugins,
+    protocol,
+    runner,
+    views,
+    weights,
+)
 from phonoscope.events import ColumnUnavailable, SampleFailed, StageFinished, StageStarted
+from phonoscope.leaderboard import status_of
 from phonoscope.media import write_wav
+from phonoscope.store import RunStore
+from phonoscope.types import Failure
 
 METRICS = ["tiny_rms", "tiny_lost", "tiny_level", "tiny_lost_too"]
 
@@ -231,3 +244,56 @@ def test_a_terminal_gets_one_line_for_each(command: str) -> None:
     assert len(lines) == 1 + len(known)
     assert max(map(len, lines)) <= 80
     assert any(line.rstrip().endswith("…") for line in lines)
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go to another environment: it lacks what `tiny_level` needs."""
+    why = Failure("view", "dependency_missing", "needs nemo")
+    lacks = measure.lacks
+    monkeypatch.setattr(
+        measure, "lacks", lambda metric: why if metric.name == "tiny_level" else lacks(metric)
+    )
+
+
+def test_what_another_environment_measured_is_shown_in_this_one(
+    tmp_path: Path, tiny: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = cases.protocol(tmp_path / "clips", metrics=["tiny_rms", "tiny_level"])
+    cases.run(found, tmp_path / "store")
+    tables = cases.tables(tmp_path / "store")
+    elsewhere(monkeypatch)
+    events: list[Any] = []
+    board = cases.run(found, tmp_path / "store", listeners=[events.append])
+    assert cases.tables(tmp_path / "store") == tables
+    assert not [event for event in events if isinstance(event, ColumnUnavailable)]
+    assert not any(column.unavailable for column in board.columns)
+    loaded = protocol.load(found)
+    assert not runner.too_many_failures(board, loaded)
+    (first, *_) = runner.status(loaded, RunStore(tmp_path / "store"))
+    assert first.known == {"tiny_rms": 6, "tiny_level": 6}
+
+
+def test_a_row_that_no_environment_measured_is_empty_and_the_others_are_not(
+    tmp_path: Path, tiny: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = cases.protocol(tmp_path / "clips", metrics=["tiny_rms", "tiny_level"])
+    before = cases.run(found, tmp_path / "store")
+    elsewhere(monkeypatch)
+    found["systems"].append("tiny_voice")
+    events: list[Any] = []
+    board = cases.run(found, tmp_path / "store", listeners=[events.append])
+    told = [event.metric for event in events if isinstance(event, ColumnUnavailable)]
+    assert told == ["tiny_level"]
+    assert board.columns[1].unavailable == "dependency_missing: needs nemo"
+    *known, fresh = board.rows
+    assert [row.cells["tiny_level"].estimate for row in known] == [
+        row.cells["tiny_level"].estimate for row in before.rows
+    ]
+    assert "tiny_level" not in fresh.cells and fresh.cells["tiny_rms"].estimate.n == 6
+    assert not any(row.marks for row in board.rows)
+    statuses = [status_of(row, board.columns[1]) for row in board.rows]
+    assert statuses == ["ok", "ok", "ok", "unavailable"]
+    loaded = protocol.load(found)
+    assert runner.too_many_failures(board, loaded)
+    *_, last = runner.status(loaded, RunStore(tmp_path / "store"))
+    assert last.known == {"tiny_rms": 6, "tiny_level": None}

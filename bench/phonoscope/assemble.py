@@ -107,7 +107,7 @@ def leaderboard(planner: Planner, found: Sequence[Line] | None = None) -> Leader
         description=protocol.spec.description,
         protocol=protocol.spec.name,
         task=protocol.spec.task,
-        columns=tuple(_columns(planner)),
+        columns=tuple(_columns(planner, rows)),
         rows=tuple(_row(planner, line, ranks.get(number, {})) for number, line in enumerate(rows)),
         published=_published(protocol),
         provenance=provenance(protocol),
@@ -120,9 +120,16 @@ def _published(protocol: Protocol) -> tuple[reproduce.Published, ...]:
     return reproduce.read_published(path) if path and path.is_file() else ()
 
 
-def _columns(planner: Planner) -> Iterator[Column]:
+def lacking(planner: Planner, line: Line, metric: str) -> bool:
+    """Return whether a row cannot be measured here and is not in the store either."""
+    why = planner.unavailable.get(metric)
+    return why is not None and why in line.outcomes[metric]
+
+
+def _columns(planner: Planner, rows: Sequence[Line]) -> Iterator[Column]:
     for metric in planner.protocol.metrics:
-        failure = planner.unavailable.get(metric.name)
+        gone = any(lacking(planner, line, metric.name) for line in rows)
+        failure = planner.unavailable[metric.name] if gone else None
         yield Column(
             metric=metric.name,
             label=metric.label,
@@ -217,7 +224,7 @@ def _row(planner: Planner, line: Line, ranks: Mapping[str, tuple[int, int]]) -> 
     cells = {
         metric.name: _cell(metric, line, ranks.get(metric.name))
         for metric in planner.protocol.metrics
-        if metric.name not in planner.unavailable
+        if not lacking(planner, line, metric.name)
     }
     failures = tuple(
         (sample.id, made.code, made.error)
@@ -255,7 +262,7 @@ def _most_failed(planner: Planner, line: Line) -> int:
     counts = (
         result.n_failed
         for name, result in line.estimates.items()
-        if name not in planner.unavailable
+        if not lacking(planner, line, name)
     )
     return max(counts, default=0)
 

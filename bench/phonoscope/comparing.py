@@ -166,7 +166,7 @@ def gate_rows(planner: Planner) -> list[RowData]:
         _gate_row(metric, line)
         for line in assemble.lines(planner)
         for metric in planner.protocol.metrics
-        if line.kind != "control" and metric.name not in planner.unavailable
+        if line.kind != "control" and not assemble.lacking(planner, line, metric.name)
     ]
 
 

@@ -434,12 +434,8 @@ def reason_of(row: Row, column: Column) -> str:
     """Return why the row has no number of `column`."""
     cell = row.cells.get(column.metric)
     estimate = cell.estimate if cell else None
-    if column.unavailable:
-        return column.unavailable
-    if column.planned:
-        return "planned"
     if estimate is None:
-        return "not measured"
+        return column.unavailable or ("planned" if column.planned else "not measured")
     counts = [(estimate.n_failed, "failed"), (estimate.n_unsupported, "not supported")]
     told = ", ".join(f"{count} {what}" for count, what in counts if count)
     return f"no sample was measured ({told})" if told else "no sample was measured"
@@ -864,12 +860,11 @@ def status_of(row: Row, column: Column) -> str:
 
     ``ok`` says that there is a number; how many samples failed stands beside it.
     """
-    if column.unavailable or column.planned:
-        return "unavailable" if column.unavailable else "planned"
     cell = row.cells.get(column.metric)
     found = cell.estimate if cell else None
     if found is None:
-        return "not_measured"
+        lacking = "planned" if column.planned else "not_measured"
+        return "unavailable" if column.unavailable else lacking
     if not math.isnan(found.value):
         return "ok"
     if found.n_failed:

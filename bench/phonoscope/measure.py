@@ -111,9 +111,7 @@ class Planner:
     ) -> None:
         self.protocol, self.store, self.windows = protocol, store, windows
         self.unavailable = {m.name: reason for m in protocol.metrics if (reason := lacks(m))}
-        self._identities = {
-            m.name: m.identity for m in protocol.metrics if m.name not in self.unavailable
-        }
+        self._identities = {m.name: known for m in protocol.metrics if (known := _identity(m))}
         self._digests: dict[Clip, str | Failure] = {}
         self._plans: dict[str, Plan] = {}
 
@@ -133,6 +131,15 @@ class Planner:
         self.unavailable |= dict.fromkeys(names, why)
         self._plans.clear()
         return names
+
+    def absent(self) -> list[str]:
+        """Return the metrics that cannot be measured here and that the store does not have."""
+        plans = [self.plan(spec) for spec in self.protocol.runs()]
+        return [
+            name
+            for name, why in self.unavailable.items()
+            if any(why in plan.cells[name] for plan in plans)
+        ]
 
     def _plan(self, spec: RunSpec) -> Plan:
         samples = tuple(spec.samples())
@@ -179,8 +186,21 @@ class Planner:
         clips: Mapping[str, Clip],
         digests: Mapping[str, str | Failure],
     ) -> str | Outcome:
-        if metric.name in self.unavailable:
-            return self.unavailable[metric.name]
+        """Return what is known of a cell, or its key; what the store has needs no network here."""
+        why = self.unavailable.get(metric.name)
+        if metric.name not in self._identities and why:
+            return why
+        cell = self._key(metric, sample, clips, digests)
+        lost = why and isinstance(cell, str) and not self.store.records.settled(cell)
+        return why if why and lost else cell
+
+    def _key(
+        self,
+        metric: Metric,
+        sample: Sample,
+        clips: Mapping[str, Clip],
+        digests: Mapping[str, str | Failure],
+    ) -> str | Outcome:
         absent = [role for role in metric.views if role not in digests]
         absent += [text for text in metric.texts if text not in sample.meta]
         if absent and absent[0] in sample.missing:
@@ -198,6 +218,14 @@ class Planner:
         texts = [sample.meta[name] for name in metric.texts]
         used = [digests[role] for role in metric.views]
         return fingerprint(self._identities[metric.name], used, texts)
+
+
+def _identity(metric: Metric) -> str:
+    """Return the identity; an empty text where it hangs on weights that are not here."""
+    try:
+        return metric.identity
+    except SetupError:
+        return ""
 
 
 def lacks(metric: Metric) -> Failure | None:
@@ -308,7 +336,7 @@ def measure(
     The metrics of a network that cannot be loaded become unavailable; the others go on.
     """
     store = planner.store
-    _tell_unavailable(planner, planner.unavailable, listeners)
+    _tell_unavailable(planner, planner.absent(), listeners)
     for event in _foreseen(planner):
         tell(listeners, event)
     jobs, known = pending(planner), len(planner.unavailable)
@@ -316,8 +344,8 @@ def measure(
     for view, clips in _needed_views(jobs, metrics).items():
         why = _see_all(view, clips, store, engine, listeners, device)
         if why:
-            failure = Failure("view", why.code, str(why))
-            _tell_unavailable(planner, planner.withdraw(view, failure), listeners)
+            gone = planner.withdraw(view, Failure("view", why.code, str(why)))
+            _tell_unavailable(planner, set(gone).intersection(planner.absent()), listeners)
     if len(planner.unavailable) > known:
         jobs = pending(planner)
     _measure_all(jobs, metrics, store, engine, listeners)
@@ -327,7 +355,7 @@ def measure(
 def _tell_unavailable(
     planner: Planner, names: Iterable[str], listeners: Sequence[Listener]
 ) -> None:
-    for name in names:
+    for name in sorted(names, key=list(planner.unavailable).index):
         failure = planner.unavailable[name]
         tell(listeners, ColumnUnavailable(name, failure.code, failure.error))
 

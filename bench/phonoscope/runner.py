@@ -261,7 +261,7 @@ def status(found: Protocol, store: RunStore) -> list[Progress]:
         plan = plans.plan(spec)
         known = {
             name: None
-            if name in plans.unavailable
+            if plans.unavailable.get(name, "") in cells
             else sum(not isinstance(cell, str) or store.records.settled(cell) for cell in cells)
             - cells.count(None)
             for name, cells in plan.cells.items()
