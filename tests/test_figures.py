@@ -357,3 +357,12 @@ def test_a_board_has_curves_and_a_box_plot_per_point(tmp_path: Path) -> None:
     assert "a: mean 2.00, n = 3, 95 % 1.50 to 2.50" in pesq
     # The board's WER is no mean over samples, so its interval is not the diamond's.
     assert "a: mean 2.00, n = 3<" in wer
+
+
+def test_a_title_is_cut_to_what_bold_letters_leave_room_for() -> None:
+    """They are about a fifth wider than what `shorten` measures."""
+    text = "WER (QuartzNet15x5Base-En, evalse_tfs, utterance mean) " * 3
+    root = ET.fromstring(distribution([Group("a", (1.0, 2.0))], label="x", title=text))
+    title = classes(root, "t")[0].text or ""
+    assert title.endswith("…")
+    assert figures._width(title) * 1.15 <= 460 - 24

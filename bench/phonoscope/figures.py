@@ -33,6 +33,7 @@ NEUTRAL = 1000
 DRAWN = 150
 BANDS = 5
 BUBBLES = 12
+BOLDER = 1.2
 
 _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',Helvetica,Arial,sans-serif"
 # Pixels at 12 px in DejaVu Sans, the widest of the fonts above.
@@ -201,6 +202,11 @@ def _advance(char: str) -> float:
     return _WIDTHS.get(char, _CAPITAL if char.isupper() else _CHAR)
 
 
+def _title(text: str, width: float) -> str:
+    # Bold and larger than the text that `shorten` measures.
+    return f'<text class="t" x="12" y="20">{escape(shorten(text, (width - 24) / BOLDER))}</text>'
+
+
 def shorten(text: str, pixels: float) -> str:
     """Return `text` cut to about that many pixels at 12 px, with an ellipsis."""
     text = printable(text)
@@ -309,7 +315,7 @@ def curve(
     left = 22 + max(_width(number(mark, _decimals(marks))) for mark in marks) + 6
     x = _scale([p.x for p in points], left, width - 16, pad=0.04)
     body = [
-        f'<text class="t" x="12" y="20">{escape(shorten(title, width - 24))}</text>',
+        _title(title, width),
         key,
         _grid(x, y, marks, _x_ticks(x, points), width=width),
         _axis_titles(x_label, y_label, left=left, width=width, top=top, height=height),
@@ -469,7 +475,7 @@ def distribution(
     height = floor + 46
     dots = _discs if _few(groups) else _dots if tips else _plain_dots
     body = [
-        f'<text class="t" x="12" y="20">{escape(shorten(title, width - 24))}</text>',
+        _title(title, width),
         _columns(x, top, floor, width),
         *(
             _strip(g, x, top + row * (i + 0.5), left, decimals, dots=dots)
@@ -596,7 +602,7 @@ def shares(rows: Sequence[Share], *, title: str, standalone: bool = True, width:
         f'<text x="{_px(x(mark))}" y="{floor + 15}" text-anchor="middle">{mark} %</text>'
         for mark in (0, 25, 50, 75, 100)
     ]
-    body = [f'<text class="t" x="12" y="20">{escape(shorten(title, width - 24))}</text>']
+    body = [_title(title, width)]
     body += [_divided(row, x, top + step * (i + 0.5), width) for i, row in enumerate(rows)]
     label = "share of the votes that are no ties, with exact 95 % intervals"
     body += [

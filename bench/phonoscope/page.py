@@ -397,8 +397,8 @@ def _spread(
     place = show_condition(block.condition) if standalone else ""
     drawn = figures.distribution(
         groups,
-        label=f"{unit}per sample",
-        title=", ".join(filter(None, (f"{column.label} {arrow(column)}", place))),
+        label=", ".join(filter(None, (f"{unit}per sample", place))),
+        title=f"{column.label} {arrow(column)}",
         decimals=column.decimals,
         standalone=standalone,
         width=460 if standalone else 400,
