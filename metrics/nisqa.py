@@ -40,6 +40,10 @@ MEANINGS = {
 }
 
 
+SOURCE = """About 1 to 5, and below 1 for speech that is lost in noise.
+Mittag et al., Interspeech 2021; gabrielmittag/NISQA."""
+
+
 def _nisqa(name: str, *, title: str) -> Metric:
     """Register one column; `n_segments` and `resample` go to the info."""
     score, _, rate = name.removeprefix("nisqa_").partition("_")
@@ -53,7 +57,7 @@ def _nisqa(name: str, *, title: str) -> Metric:
 
     seen = "resampled to 48 kHz by soxr HQ" if rate else "at 16 kHz, not resampled"
     measure.__name__ = name
-    measure.__doc__ = f"{MEANINGS[score]} NISQA v2.0 {seen}, unclamped."
+    measure.__doc__ = f"{MEANINGS[score]} NISQA v2.0 {seen}, unclamped.\n\n{SOURCE}"
     variant = "audio16k, 48k soxr HQ" if rate else "audio16k, native"
     label = f"NISQA{title} ({variant})"
     scores = _SCORES(resample=rate) if rate else _SCORES

@@ -78,7 +78,9 @@ def _score(generated: Units, reference: Units) -> Record:
 def speech_bert_score(generated: Units, reference: Units) -> Record:
     """SpeechBERTScore, precision, by layer 14 of WavLM-large: the paper's best setting.
 
-    In [-1, 1], in practice 0.6 to 1. Recall and F1 are in the info.
+    In [-1, 1], in practice 0.6 to 1. Recall and F1 are in the info. Each 20 ms of the generated
+    clip counts with the cosine to its nearest 20 ms of the reference. Saeki et al., Interspeech
+    2024; Takaaki-Saeki/DiscreteSpeechMetrics.
     """
     return _score(generated, reference)
 
@@ -96,6 +98,7 @@ def speech_bert_score(generated: Units, reference: Units) -> Record:
 def speech_bert_score_hubert(generated: Units, reference: Units) -> Record:
     """SpeechBERTScore, precision, by layer 8 of HuBERT-base: what the URGENT challenge reports.
 
-    In [-1, 1]. Recall and F1 are in the info.
+    In [-1, 1]. Recall and F1 are in the info. See `speech_bert_score`. Saeki et al., Interspeech
+    2024; URGENT challenge 2024.
     """
     return _score(generated, reference)
