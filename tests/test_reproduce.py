@@ -27,6 +27,7 @@ from phonoscope.reproduce import (
     orderings,
     parse_condition,
     read_published,
+    require_columns,
     summary,
     table,
     to_json,
@@ -477,6 +478,8 @@ def test_a_tolerance_decides(command: Command) -> None:
     assert done.exit_code == 0, done.output
     assert "reproduced: within the tolerance 100" in done.stdout
     assert command(PROTOCOL, "--tolerance", "si_sdr").exit_code == 2
+    wrong = command(PROTOCOL, "--tolerance", "si_sd=1")
+    assert wrong.exit_code == 2 and "did you mean si_sdr?" in wrong.stderr
 
 
 @pytest.mark.parametrize("source", ["nowhere", "nowhere.yaml"])
@@ -485,3 +488,8 @@ def test_what_is_no_board_is_exit_code_2(command: Command, source: str) -> None:
     assert done.exit_code == 2
     assert done.stderr
     assert done.stdout == ""
+
+
+def test_a_tolerance_of_no_column_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"--tolerance pesq: .*did you mean pesq_wb\? metrics are"):
+        require_columns({"pesq_wb": 0.1, "pesq": 0.1}, ["pesq_wb", "nisqa"])

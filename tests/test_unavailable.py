@@ -112,6 +112,25 @@ def test_once_it_loads_the_columns_are_filled(
     assert all(row.cells["tiny_lost"].estimate.value == 0.5 for row in board.rows)
 
 
+def test_ratings_are_held_against_the_columns_that_are_filled(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.yaml").write_text(
+        "name: p\ntask: lip2speech\nreferences: [reference]\nmetrics: [utmos, dnsmos_p808]\n"
+        "datasets: [{name: d, kind: folder, options: {reference: clips}}]\n"
+    )
+    lines = "".join(f"r{r},{s},reference,{1 + r + s}\n" for r in range(2) for s in range(3))
+    (tmp_path / "mos.csv").write_text(f"rater,sample,system,score\n{lines}")
+    running = ["run", "p.yaml", "--engine", "serial", "--tracking", "none", "--quiet"]
+    CliRunner().invoke(cli.app, running)
+    command = ["ratings", "mos.csv", "--scale", "mos", "--store", "runs/p"]
+    done = CliRunner().invoke(cli.app, command)
+    assert done.exit_code == 0, done.stderr
+    assert "dnsmos_p808\thigher\tsamples" in done.stdout and "utmos" not in done.stdout
+    assert "lack a value" not in done.stderr
+
+
 def test_status_says_which_columns_cannot_be_filled(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -448,10 +448,13 @@ def reproduce(
             _require_place(path)
     tolerances = reproduction.tolerances(tolerance or [])
     if no_run or _is_store(source):
-        made = runner.board(*runner.reopen(source, store))
+        found, opened = runner.reopen(source, store)
+        reproduction.require_columns(tolerances, found.spec.metrics)
+        made = runner.board(found, opened)
         _print_notes(made, quiet)
     else:
         found, opened = _opened(source, store, limit=limit, systems=system, quiet=quiet)
+        reproduction.require_columns(tolerances, found.spec.metrics)
         _remember(opened, source, limit=limit, plugin=plugin, systems=system)
         made = runner.run(
             found,

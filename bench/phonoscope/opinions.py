@@ -309,7 +309,8 @@ def measured(
         metric.name: {name: assemble.values(row, metric.name) for name, row in first.items()}
         for metric in metrics
     }
-    return Measured(metrics, values)
+    filled = tuple(metric for metric in metrics if any(values[metric.name].values()))
+    return Measured(filled, values)
 
 
 def _condition(text: str) -> Condition:

@@ -369,6 +369,22 @@ def tolerances(texts: Sequence[str]) -> dict[str, float]:
     return found
 
 
+def require_columns(tolerances: Mapping[str, float], metrics: Sequence[str]) -> None:
+    """Refuse a tolerance of a metric that the board does not have.
+
+    Raises
+    ------
+    SpecError
+        Naming the metrics.
+    """
+    for name in tolerances:
+        if name not in metrics:
+            near = difflib.get_close_matches(name, metrics, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            told = f"{hint}metrics are {', '.join(metrics)}"
+            raise SpecError(f"--tolerance {name}: the board has no such metric; {told}")
+
+
 def rounding(board: Leaderboard, item: Published) -> float:
     """Return half a unit of the last digit that is printed: by the source, or by our column."""
     found = next((c.decimals for c in board.columns if c.metric == item.metric), 2)
