@@ -454,6 +454,20 @@ class TestOptional:
         assert [name for name, _ in self.rows(found)] == ["The known one", "ours", "theirs"]
         assert found.entries[1].params == {"folder": f"{root}/ours/lrs3"}
 
+    def test_a_folder_with_the_name_of_another_entry_is_named(
+        self, written: Written, tmp_path: Path
+    ) -> None:
+        """Else one row would be the other's."""
+        root = tmp_path / "systems"
+        outputs(root, "Ours/a.wav")
+        star = {"name": "*", "plugin": "imported", "params": {"folder": f"{root}/*"}}
+        ours = {"name": "Ours", "plugin": "imported", "optional": True}
+        ours["params"] = {"folder": f"{root}/ours"}
+        told = message(written(systems=[ours, star]))
+        assert f"systems.*: {root}/Ours: the system Ours looks into {root}/ours; rename" in told
+        told = message(written(systems=[{"name": "Ours", "plugin": "noisy"}, star]))
+        assert "the system Ours looks into no folder; rename the folder" in told
+
     @pytest.mark.parametrize(
         ("systems", "words"),
         [

@@ -596,7 +596,7 @@ def _entries(spec: ProtocolSpec, root: Path) -> Iterator[Entry]:
         ("control", spec.controls),
     )
     named = [item for _, items in kinds for item in items if item.name != EACH]
-    taken = {os.path.normpath(text) for item in named for text in _texts(item, root)}
+    taken = {item.name: [*map(os.path.normpath, _texts(item, root))] for item in named}
     for kind, items in kinds:
         for item in items:
             for one in (item,) if item.name != EACH else _each(item, root, taken):
@@ -631,8 +631,11 @@ def _texts(item: SystemSpec, root: Path) -> Iterator[str]:
     return (value for value in params.values() if isinstance(value, str))
 
 
-def _each(item: SystemSpec, root: Path, taken: set[str]) -> Iterator[SystemSpec]:
-    """Yield an entry for every folder that the ``*`` of the parameters stands for."""
+def _each(item: SystemSpec, root: Path, taken: Mapping[str, Sequence[str]]) -> Iterator[SystemSpec]:
+    """Yield an entry for every folder that the ``*`` of the parameters stands for.
+
+    Without those that other entries look into: `taken` holds their texts by name.
+    """
     params, unset = _expanded(item.model_copy(update={"optional": True}), root)
     starred = [key for key, value in params.items() if isinstance(value, str) and "*" in value]
     if len(starred) != 1 or Path(params[starred[0]]).parts.count("*") != 1:
@@ -644,9 +647,18 @@ def _each(item: SystemSpec, root: Path, taken: set[str]) -> Iterator[SystemSpec]
     above = Path(before).expanduser()
     for folder in sorted(above.glob("[!.]*")) if not unset else ():
         name, place = folder.name, f"{before}{folder.name}{after}"
-        if os.path.normpath(place) not in taken and Path(place).expanduser().is_dir():
+        known = any(os.path.normpath(place) in texts for texts in taken.values())
+        if not known and Path(place).expanduser().is_dir():
+            _refuse_namesake(name, place, taken)
             changes = {"name": name, "params": {**params, starred[0]: place}, "optional": True}
             yield item.model_copy(update=changes)
+
+
+def _refuse_namesake(name: str, place: str, taken: Mapping[str, Sequence[str]]) -> None:
+    if name in taken:
+        there = ", ".join(text for text in taken[name] if os.sep in text)
+        where = f"looks into {there}" if there else "looks into no folder"
+        raise SpecError(f"systems.*: {place}: the system {name} {where}; rename the folder")
 
 
 def _left_out(
