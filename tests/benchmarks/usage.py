@@ -27,7 +27,7 @@ class Usage:
         return self.cpu / self.wall
 
 
-def watch(command: Sequence[str], *, every: float = 0.05) -> Usage:
+def watch(command: Sequence[str], *, every: float = 0.5) -> Usage:
     """Run a command in a session of its own and look at that session's processes now and then."""
     start = time.perf_counter()
     process = subprocess.Popen(command, start_new_session=True)
