@@ -69,7 +69,7 @@ def test_a_place_finds_the_id_that_it_would_write(parent: str, name: str) -> Non
         file = place.expected(sample, ".wav")
         if file.name.startswith("."):
             continue
-        assert place.id_of(Path(str(file))) in (sample, None)
+        assert place.id_of(Path(str(file))) in (sample, str(Path(sample)), None)
         if ".." not in (parent, name) and "." not in (parent, name):
             assert place.id_of(file) == sample
 
