@@ -144,6 +144,8 @@ def spectrogram(sound: Audio, *, top: float = TOP_HZ) -> Floats:
     -------
     ndarray of float32, shape (frames, 48)
     """
+    from scipy.fft import rfft  # in float32 a third faster than NumPy's
+
     hop, window = int(sound.rate * HOP_SECONDS), int(sound.rate * WINDOW_SECONDS)
     frames = segment_plan(len(sound.samples), rate=sound.rate).frames
     padded = np.pad(sound.samples.astype(np.float32, copy=False), (window + 1) // 2, mode="reflect")
@@ -151,7 +153,7 @@ def spectrogram(sound: Audio, *, top: float = TOP_HZ) -> Floats:
     out = np.empty((frames, BANDS), np.float32)
     for start in range(0, frames, SEGMENTS_AT_ONCE):
         part = slice(start, start + SEGMENTS_AT_ONCE)
-        magnitude = np.abs(np.fft.rfft(seen[part] * _hann(window), N_FFT)).astype(np.float32)
+        magnitude = np.abs(rfft(seen[part] * _hann(window), N_FFT)).astype(np.float32, copy=False)
         out[part] = 20 * np.log10(np.maximum(FLOOR, magnitude @ _bands(sound.rate, top)))
     floored: Floats = np.maximum(out, out.max() - np.float32(RANGE_DB))
     return floored
