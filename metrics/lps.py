@@ -75,6 +75,11 @@ def _with_texts(found: Record, generated: str, reference: str) -> Record:
 def lps(generated: str, reference: str) -> Record:
     """Similarity of the phonemes heard in both clips, counted in characters. Range (-inf, 1].
 
+    1 - Levenshtein distance / length of the reference's, over the characters of what wav2vec 2.0
+    (lv-60, espeak phonemes) heard: a diphthong or a long vowel is two. Not clamped.
+
+    Pirklbauer et al., ITG Conference on Speech Communication 2023, doi 10.30420/456164052.
+
     Raises
     ------
     EmptyReferencePhonemes
@@ -95,7 +100,7 @@ def lps(generated: str, reference: str) -> Record:
 def lps_tokens(generated: str, reference: str) -> Record:
     """Similarity of the phonemes heard in both clips, counted in phonemes. Range (-inf, 1].
 
-    Our own variant: published numbers are those of `lps`.
+    As `lps`, over whole phonemes. Our own variant: published numbers are those of `lps`.
 
     Raises
     ------

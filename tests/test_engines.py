@@ -570,3 +570,9 @@ def test_protocol_object_and_engine_object_stay_usable(clips: Path, tmp_path: Pa
     engine.close()
     assert cases.tables(tmp_path / "a") == cases.tables(tmp_path / "b")
     assert [row.system for row in first.rows] == [row.system for row in second.rows]
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "CUDA", ""])
+def test_an_unknown_device(device: str) -> None:
+    with pytest.raises(UserError, match="devices are cpu, cuda, cuda:1"):
+        engines.make("serial", device=device)

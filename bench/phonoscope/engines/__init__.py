@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -45,6 +46,7 @@ class Engine(Protocol):
 
 
 NAMES = {"serial": "Serial", "processes": "Processes", "ray": "RayEngine"}
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 def cores() -> int:
@@ -60,12 +62,14 @@ def make(name: str = "processes", *, workers: int | None = None, device: str = "
     Raises
     ------
     UserError
-        If there is no engine of that name.
+        If there is no engine of that name, or `device` names none.
     DependencyMissing
         If `ray` is asked for and not installed.
     """
     if name not in NAMES:
         raise UserError(f"there is no engine {name!r}; engines are {', '.join(NAMES)}")
+    if not DEVICE.fullmatch(device):
+        raise UserError(f"there is no device {device!r}; devices are cpu, cuda, cuda:1 and so on")
     modules = {"ray": "cluster"}
     module = importlib.import_module(f"phonoscope.engines.{modules.get(name, name)}")
     options = {"device": device} if name == "ray" else {}
