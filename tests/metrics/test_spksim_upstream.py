@@ -42,7 +42,7 @@ CLIPS = ("spk1_snt1", "spk2_snt2", "spk1_snt4")
 @pytest.fixture(scope="module")
 def clips(request: pytest.FixtureRequest) -> list[Audio]:
     """Real speech where there is some, of different levels and lengths."""
-    found = [cases.voice(2.0), cases.voice(0.4, seed=3)]
+    found = [cases.voice(2.0), cases.voice(0.4, seed=3), cases.voice(3.0, seed=2)]
     data = request.config.rootpath.parent / "shared/data/speech"
     for name in CLIPS if data.is_dir() else ():
         found.append(media.read_audio(Clip(str(data / f"{name}.wav")), rate=16_000))
