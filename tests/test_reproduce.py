@@ -23,7 +23,6 @@ from phonoscope.reproduce import (
     counts,
     exit_code,
     narrowed,
-    ordering,
     orderings,
     parse_condition,
     read_published,
@@ -315,11 +314,11 @@ def test_ordering_is_spearman_over_systems_in_both() -> None:
     rows[-1] = replace(rows[-1], kind="reference")
     values = {"A": 3.6, "B": 2.9, "C": 3.1, "E": 9.0, "noisy": 7.0}
     items = [paper(value, system=name, n=1321) for name, value in values.items()]
-    found = ordering(board(*rows), items, "pesq_wb")
-    assert found is not None
+    (found,) = orderings(board(*rows), items)
+    assert found.metric == "pesq_wb"
     assert found.systems == ("A", "B", "C")
     assert found.rho == pytest.approx(0.5)
-    assert ordering(board(*rows), items, "nisqa") is None
+    assert orderings(board(*rows), [paper(1.0, system="E")]) == ()
 
 
 def test_two_systems_have_no_ordering() -> None:

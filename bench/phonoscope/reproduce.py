@@ -502,16 +502,6 @@ def _reasons(item: Published, row: Row, cell: Cell, ours: Estimate) -> Iterator[
         yield f"flagged {', '.join(flags)}"
 
 
-def ordering(board: Leaderboard, published: Sequence[Published], metric: str) -> Ordering | None:
-    """Return how far our order of the systems agrees with the published one.
-
-    Only rows of kind ``system`` count. Where several sources, data sets or conditions are
-    published, the one that shares most systems with the board is taken; None where none shares any.
-    """
-    found = [item for item in orderings(board, published) if item.metric == metric]
-    return max(found, key=lambda item: len(item.systems), default=None)
-
-
 def orderings(board: Leaderboard, published: Sequence[Published]) -> tuple[Ordering, ...]:
     """Return the `Ordering` of every metric, source, data set and condition, in published order."""
     groups: dict[tuple[str, str, Condition, str], list[Comparison]] = {}
